@@ -1,0 +1,1 @@
+//! The Asterisk Manager Interface, sans-IO: frames, actions, sessions.

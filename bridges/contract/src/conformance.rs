@@ -1,0 +1,1 @@
+//! The suite that every bridge passes against the real bus.

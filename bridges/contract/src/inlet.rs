@@ -1,0 +1,103 @@
+//! Where commands come in from a bus.
+
+use std::{fmt, time::Duration};
+
+use crate::{BoxFuture, Bytes, Fault, Message, Reach};
+
+/// Which commands an inlet takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// The prefix of all topics.
+    pub prefix: String,
+    /// The servers that this process serves, by their configured names.
+    pub servers: Vec<String>,
+}
+
+/// One command as it came from the bus, undecoded.
+pub struct Request {
+    /// The server that the topic names, where it names one.
+    pub server: Option<String>,
+    /// The action that the topic names, where it names one.
+    pub action: Option<String>,
+    /// The message's own identity on a durable bus, the same at each redelivery, e.g. `AMI_COMMANDS:42` (stream
+    /// and sequence) or `ami.command:0:17` (topic, partition, offset).
+    pub identity: Option<String>,
+    /// Who sent it, as far as the bus tells, for the audit log.
+    pub sender: Option<String>,
+    /// Whether the bus keeps the message until it is acknowledged, and delivers it again otherwise.
+    pub durable: bool,
+    /// Whether somebody waits for a reply on this very message.
+    pub reply_wanted: bool,
+    /// The command, undecoded.
+    pub body: Bytes,
+    /// The way back.
+    pub handle: Box<dyn Handle>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("server", &self.server)
+            .field("action", &self.action)
+            .field("identity", &self.identity)
+            .field("sender", &self.sender)
+            .field("durable", &self.durable)
+            .field("reply_wanted", &self.reply_wanted)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a command could not be read, for the dead-letter topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The error's code, from the closed list in the schema.
+    pub code: String,
+    /// What is wrong, in words.
+    pub message: String,
+    /// The field that it is about, where there is one.
+    pub field: Option<String>,
+}
+
+/// The way back to the sender of one request.
+///
+/// A handle that is dropped leaves the request unacknowledged: a durable bus delivers it again.
+pub trait Handle: Send {
+    /// Sends the response to whoever waits for one on this message; does nothing where nobody does.
+    ///
+    /// # Errors
+    /// When the reply could not be sent. The outcome is recorded all the same.
+    fn reply<'a>(&'a mut self, response: &'a Message) -> BoxFuture<'a, Result<Reach, Fault>>;
+
+    /// Tells the bus that the request is still being worked on, so that it is not delivered to somebody else. To be
+    /// called at least every [`Handle::keep_every`].
+    fn keep(&mut self) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// How often [`Handle::keep`] must be called; `None` where the bus does not need it.
+    fn keep_every(&self) -> Option<Duration>;
+
+    /// Tells the bus that the request is done with: its outcome is recorded.
+    ///
+    /// # Errors
+    /// When the bus could not be told. It may then deliver the request again.
+    fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>>;
+
+    /// Puts a request that cannot be read where such ones are kept (the dead-letter topic), and acknowledges it. On a
+    /// bus without such a place this only acknowledges.
+    ///
+    /// # Errors
+    /// As for [`Handle::acknowledge`].
+    fn dead_letter(self: Box<Self>, cause: Rejection) -> BoxFuture<'static, Result<(), Fault>>;
+}
+
+/// A source of requests.
+pub trait Inlet: Send {
+    /// The next request. Waits across outages of the bus, reconnecting by itself; `Err` says that the inlet cannot
+    /// go on as configured (see the fault's decision), `Ok(None)` that it was closed.
+    ///
+    /// Requests already handed out do not stop the next one: the caller bounds how many it works on by not asking.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses no request.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Request>, Fault>>;
+}

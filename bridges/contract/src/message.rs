@@ -1,0 +1,243 @@
+//! What is published: an encoded body, and the words that a bus shows beside it.
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+/// The longest server name, action or event name in a topic, in bytes.
+pub const MAX_TOPIC_WORD_BYTES: usize = 128;
+/// The longest prefix of all topics, in bytes.
+pub const MAX_PREFIX_BYTES: usize = 64;
+
+/// The second word of a topic: what a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `event`: one AMI event.
+    Event,
+    /// `link`: the state of amibus's view of a server.
+    Link,
+    /// `call`: derived call lifecycle.
+    Call,
+    /// `command`: a command to carry out.
+    Command,
+    /// `response`: the terminal outcome of a command.
+    Response,
+}
+
+impl Kind {
+    /// Every kind, in the contract's order.
+    pub const ALL: [Self; 5] = [Self::Event, Self::Link, Self::Call, Self::Command, Self::Response];
+
+    /// The word in the topic.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Link => "link",
+            Self::Call => "call",
+            Self::Command => "command",
+            Self::Response => "response",
+        }
+    }
+}
+
+/// Why a topic could not be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    /// The prefix is empty, too long, or has other characters than `[A-Za-z0-9_-]` between single dots.
+    #[error("a topic prefix is 1 to {MAX_PREFIX_BYTES} of [A-Za-z0-9_-], words joined by dots; got {0:?}")]
+    Prefix(String),
+    /// The server's name does not have the form `[a-z0-9][a-z0-9-]*`.
+    #[error("a server's name is [a-z0-9][a-z0-9-]*, at most {MAX_TOPIC_WORD_BYTES} bytes; got {0:?}")]
+    Server(String),
+}
+
+/// A topic, `<prefix>.<kind>.<server>.<name>`, e.g. `ami.event.pbx1.Hangup`. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Topic {
+    text: ByteString,
+    kind: Kind,
+    prefix_bytes: u16,
+    server_bytes: u16,
+}
+
+impl Topic {
+    /// Builds a topic. Characters of `name` that a bus could misread (anything but `[A-Za-z0-9_-]`) become `_`,
+    /// and a name over [`MAX_TOPIC_WORD_BYTES`] is cut there: an event's name comes from the wire.
+    ///
+    /// # Errors
+    /// When the prefix or the server's name does not have the form that the contract gives.
+    pub fn new(prefix: &str, kind: Kind, server: &str, name: &str) -> Result<Self, TopicError> {
+        check_prefix(prefix)?;
+        check_server(server)?;
+        let mut text = String::with_capacity(prefix.len() + server.len() + name.len() + 12);
+        text.push_str(prefix);
+        text.push('.');
+        text.push_str(kind.as_str());
+        text.push('.');
+        text.push_str(server);
+        text.push('.');
+        let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
+        text.extend(name.chars().take(MAX_TOPIC_WORD_BYTES).map(safe));
+        if name.is_empty() {
+            text.push('_');
+        }
+        Ok(Self {
+            prefix_bytes: u16::try_from(prefix.len()).unwrap_or(u16::MAX),
+            server_bytes: u16::try_from(server.len()).unwrap_or(u16::MAX),
+            text: text.into(),
+            kind,
+        })
+    }
+
+    /// The whole topic.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The whole topic, sharing its memory.
+    pub fn text(&self) -> ByteString {
+        self.text.clone()
+    }
+
+    /// What the message is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The words before the kind, `ami` unless configured otherwise.
+    pub fn prefix(&self) -> &str {
+        self.text.get(..usize::from(self.prefix_bytes)).unwrap_or_default()
+    }
+
+    /// Prefix and kind, e.g. `ami.event`: the topic's name where a bus has few topics (Kafka).
+    pub fn class(&self) -> &str {
+        let end = usize::from(self.prefix_bytes) + 1 + self.kind.as_str().len();
+        self.text.get(..end).unwrap_or_default()
+    }
+
+    /// The server's configured name.
+    pub fn server(&self) -> &str {
+        let start = self.class().len() + 1;
+        self.text.get(start..start + usize::from(self.server_bytes)).unwrap_or_default()
+    }
+
+    /// The last word: the event's or action's name, or the link's state.
+    pub fn name(&self) -> &str {
+        let start = self.class().len() + 1 + usize::from(self.server_bytes) + 1;
+        self.text.get(start..).unwrap_or_default()
+    }
+}
+
+/// Whether `prefix` may begin a topic.
+///
+/// # Errors
+/// [`TopicError::Prefix`] when not.
+pub fn check_prefix(prefix: &str) -> Result<(), TopicError> {
+    let word =
+        |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if prefix.len() <= MAX_PREFIX_BYTES && prefix.split('.').all(word) {
+        Ok(())
+    } else {
+        Err(TopicError::Prefix(prefix.to_owned()))
+    }
+}
+
+/// Whether `server` is a server's name as the contract has it.
+///
+/// # Errors
+/// [`TopicError::Server`] when not.
+pub fn check_server(server: &str) -> Result<(), TopicError> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let mut bytes = server.bytes();
+    let first = bytes.next().is_some_and(plain);
+    if first && server.len() <= MAX_TOPIC_WORD_BYTES && bytes.all(|b| plain(b) || b == b'-') {
+        Ok(())
+    } else {
+        Err(TopicError::Server(server.to_owned()))
+    }
+}
+
+/// The CloudEvents 1.0 attributes of a message; each is in the body too. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// `id`: the same every time the same record is published, unique among all records of a source.
+    pub id: ByteString,
+    /// `type`, e.g. `ami.event.Hangup`.
+    pub kind: ByteString,
+    /// `source`, e.g. `/asterisk/pbx1`.
+    pub source: ByteString,
+    /// `subject`: the call's Uniqueid or Linkedid, where there is one.
+    pub subject: Option<ByteString>,
+    /// `time`, RFC 3339 in UTC.
+    pub time: ByteString,
+    /// `sequence`: the record's position in its server's log, 20 decimal digits.
+    pub sequence: Option<ByteString>,
+    /// `correlationid`: of a response, its command's id.
+    pub correlation: Option<ByteString>,
+}
+
+impl Attributes {
+    /// The attributes by their CloudEvents names, `specversion` first; a bus puts its own prefix before each
+    /// (`ce-` in NATS, `ce_` in Kafka).
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let always = [
+            ("specversion", Some("1.0")),
+            ("id", Some(&*self.id)),
+            ("type", Some(&*self.kind)),
+            ("source", Some(&*self.source)),
+            ("time", Some(&*self.time)),
+            ("subject", self.subject.as_deref()),
+            ("sequence", self.sequence.as_deref()),
+            ("correlationid", self.correlation.as_deref()),
+        ];
+        always.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+/// One message, encoded and ready: cloning shares its memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where it goes.
+    pub topic: Topic,
+    /// The call key: order is kept among messages of one key.
+    pub key: ByteString,
+    /// What a bus shows as headers.
+    pub attributes: Attributes,
+    /// The CloudEvent in structured JSON.
+    pub body: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_gives_back_its_words() {
+        let topic = Topic::new("my.ami", Kind::Event, "pbx-1", "Hangup").expect("valid");
+        assert_eq!(topic.as_str(), "my.ami.event.pbx-1.Hangup");
+        assert_eq!(
+            (topic.prefix(), topic.class(), topic.server(), topic.name()),
+            ("my.ami", "my.ami.event", "pbx-1", "Hangup")
+        );
+    }
+
+    #[test]
+    fn a_name_from_the_wire_cannot_break_a_topic() {
+        for (name, expected) in [("a.b*>", "a_b__"), ("", "_"), ("Ünï x", "_n__x"), ("AOC-D", "AOC-D")] {
+            let topic = Topic::new("ami", Kind::Event, "pbx1", name).expect("valid");
+            assert_eq!(topic.name(), expected);
+        }
+        let long = Topic::new("ami", Kind::Event, "pbx1", &"x".repeat(5000)).expect("valid");
+        assert_eq!(long.name().len(), MAX_TOPIC_WORD_BYTES);
+    }
+
+    #[test]
+    fn prefixes_and_servers_are_checked() {
+        for bad in ["", ".ami", "ami.", "a..b", "a b", "a*"] {
+            assert!(check_prefix(bad).is_err(), "{bad:?}");
+        }
+        for bad in ["", "-a", "A", "a_b", "a.b", "ü"] {
+            assert!(check_server(bad).is_err(), "{bad:?}");
+        }
+        assert!(check_prefix("a.b-c_D").is_ok() && check_server("0pbx-1").is_ok());
+    }
+}

@@ -1,0 +1,1 @@
+//! NATS and JetStream as a bus of amibus.

@@ -1,0 +1,1 @@
+//! A simulated Asterisk: plays recorded calls, answers actions, writes literal bytes.

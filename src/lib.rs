@@ -1,0 +1,1 @@
+//! amibus bridges Asterisk to a message bus.

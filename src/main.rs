@@ -1,0 +1,2 @@
+//! The `amibus` program.
+fn main() {}
