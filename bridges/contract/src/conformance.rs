@@ -1,1 +1,0 @@
-//! The suite that every bridge passes against the real bus.
