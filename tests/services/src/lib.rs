@@ -5,12 +5,17 @@
 //! published. Every failure is a panic that says what to do, because a test that cannot have its server must
 //! fail, not pass.
 
+mod asterisk;
+mod asterisk_config;
 mod cache;
 pub mod corpus;
 mod nats;
 mod ports;
 mod process;
+mod tls;
 
+pub use asterisk::{Asterisk, AsteriskOptions, Version};
 pub use nats::{Nats, NatsOptions};
 pub use ports::Ports;
 pub use process::Process;
+pub use tls::Certificates;

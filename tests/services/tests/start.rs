@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use amibus_services::{Nats, NatsOptions, Process};
+use amibus_services::{Asterisk, AsteriskOptions, Nats, NatsOptions, Process, Version};
 
 /// Set where this test program is the parent that gets killed: the file that it writes the server's pid to.
 const PARENT: &str = "AMIBUS_TEST_PARENT";
@@ -107,4 +107,40 @@ fn a_paused_server_does_not_answer_until_it_is_resumed() {
 fn nats_dies_with_its_parent() {
     assert!(!is_parent());
     dies_with_its_parent("nats");
+}
+
+#[test]
+fn asterisk_22() {
+    let options = AsteriskOptions { debug_seq: true, ..AsteriskOptions::default() };
+    let mut asterisk = Asterisk::start(Version::V22, &options);
+    hold(&asterisk);
+    assert!(asterisk.cli("core show version").starts_with("Asterisk 22."));
+    let port = asterisk.ami_port();
+    asterisk.kill();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    asterisk.restart();
+    assert_eq!(asterisk.ami_port(), port);
+    assert!(asterisk.cli("manager show settings").contains(&format!("127.0.0.1:{port}")));
+    assert!(asterisk.cli("dialplan show flows").contains("1001"));
+}
+
+#[test]
+fn two_asterisks_of_a_version_run_at_once() {
+    let extra = "[more]\nsecret = more-pass\nread = all\nwrite = all\n";
+    let options = AsteriskOptions { manager: extra.to_owned(), ..AsteriskOptions::default() };
+    let first = Asterisk::start(Version::V16, &options);
+    let second = Asterisk::start(Version::V16, &AsteriskOptions::default());
+    assert!(first.cli("core show version").starts_with("Asterisk 16."));
+    assert!(first.cli("manager show users").contains("more"));
+    assert!(!second.cli("manager show users").contains("more"));
+    for port in
+        [first.amis_port(), first.http_port(), first.https_port(), second.amis_port(), second.http_port()]
+    {
+        TcpStream::connect(("127.0.0.1", port)).expect("a listener");
+    }
+}
+
+#[test]
+fn asterisk_dies_with_its_parent() {
+    dies_with_its_parent("asterisk_22");
 }
