@@ -21,11 +21,11 @@ const RTP_LAST: u16 = 31;
 const EMPTY: &str = "acl adsi aeap alarmreceiver amd app_skel ari calendar ccss chan_websocket cli cli_aliases \
     cli_permissions codecs dnsmgr dsp enum extconfig followme func_odbc geolocation hep meetme minivm phoneprov \
     pjproject pjsip_notify pjsip_wizard queuerules res_curl res_fax res_http_media_cache say sla smdi sorcery stasis \
-    stir_shaken udptl users websocket_client xmpp";
+    stir_shaken udptl websocket_client xmpp";
 
 const DIRECTORIES: [&str; 10] = [
     "run",
-    "lib",
+    "lib/keys",
     "cache",
     "log.d",
     "spool/tmp",

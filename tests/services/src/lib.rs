@@ -9,12 +9,14 @@ mod asterisk;
 mod asterisk_config;
 mod cache;
 pub mod corpus;
+mod kafka;
 mod nats;
 mod ports;
 mod process;
 mod tls;
 
 pub use asterisk::{Asterisk, AsteriskOptions, Version};
+pub use kafka::{KAFKA_PASSWORD, KAFKA_USER, Kafka, KafkaOptions};
 pub use nats::{Nats, NatsOptions};
 pub use ports::Ports;
 pub use process::Process;

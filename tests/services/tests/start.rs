@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use amibus_services::{Asterisk, AsteriskOptions, Nats, NatsOptions, Process, Version};
+use amibus_services::{Asterisk, AsteriskOptions, Kafka, KafkaOptions, Nats, NatsOptions, Process, Version};
 
 /// Set where this test program is the parent that gets killed: the file that it writes the server's pid to.
 const PARENT: &str = "AMIBUS_TEST_PARENT";
@@ -143,4 +143,24 @@ fn two_asterisks_of_a_version_run_at_once() {
 #[test]
 fn asterisk_dies_with_its_parent() {
     dies_with_its_parent("asterisk_22");
+}
+
+#[test]
+fn kafka() {
+    let mut kafka = Kafka::start(&KafkaOptions { sasl: true, tls: true, ..KafkaOptions::default() });
+    hold(&kafka);
+    for address in [kafka.sasl_brokers(), kafka.tls_brokers(), kafka.sasl_tls_brokers()] {
+        TcpStream::connect(address).expect("a listener");
+    }
+    let brokers = kafka.brokers();
+    kafka.kill();
+    assert!(TcpStream::connect(&brokers).is_err());
+    kafka.restart();
+    assert_eq!(kafka.brokers(), brokers);
+    TcpStream::connect(&brokers).expect("a listener");
+}
+
+#[test]
+fn kafka_dies_with_its_parent() {
+    dies_with_its_parent("kafka");
 }
