@@ -1,1 +1,4 @@
 //! amibus bridges Asterisk to a message bus.
+
+pub mod health;
+pub mod metrics;
