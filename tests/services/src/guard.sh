@@ -13,6 +13,6 @@ mv "$PID_FILE.new" "$PID_FILE"
   kill -KILL 0
 } &
 wait "$server"
-echo "guard: the server ended with status $?"
+echo "guard: the server ended with status $?" >&2
 [ ! -e "$DIR/closed" ] || wait
 kill -KILL 0

@@ -130,6 +130,7 @@ fn scram_user(bits: &str) -> String {
     format!("--add-scram 'SCRAM-SHA-{bits}=[name={KAFKA_USER},password={KAFKA_PASSWORD}]'")
 }
 
+/// The session is short because a killed broker is let in again only when its last session has run out.
 fn properties(process: &Process, options: &KafkaOptions, certificates: Option<&Certificates>) -> String {
     let mut listeners = vec![("PLAINTEXT", PLAINTEXT), ("CONTROLLER", CONTROLLER)];
     if options.sasl {
@@ -155,6 +156,7 @@ fn properties(process: &Process, options: &KafkaOptions, certificates: Option<&C
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
          transaction.state.log.num.partitions=1\nshare.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\ngroup.initial.rebalance.delay.ms=0\n\
+         broker.session.timeout.ms=4000\nbroker.heartbeat.interval.ms=500\n\
          log.cleaner.dedupe.buffer.size=4194304\nnum.io.threads=4\nnum.network.threads=2\n",
         controller = process.port(CONTROLLER),
         listeners = listeners.join(","),

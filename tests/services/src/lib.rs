@@ -13,6 +13,7 @@ mod kafka;
 mod nats;
 mod ports;
 mod process;
+mod python;
 mod tls;
 
 pub use asterisk::{Asterisk, AsteriskOptions, Version};
@@ -20,4 +21,5 @@ pub use kafka::{KAFKA_PASSWORD, KAFKA_USER, Kafka, KafkaOptions};
 pub use nats::{Nats, NatsOptions};
 pub use ports::Ports;
 pub use process::Process;
+pub use python::{Python, python};
 pub use tls::Certificates;

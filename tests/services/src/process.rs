@@ -6,7 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
@@ -55,8 +55,16 @@ impl Process {
     /// Starts `command` and waits until `ready` says yes.
     pub(crate) fn start(&mut self, command: Vec<String>, seconds: u64, ready: impl FnMut(&Self) -> bool) {
         self.command = command;
-        self.spawn();
+        self.spawn(None);
         self.wait_until(seconds, ready);
+    }
+
+    /// Starts `command` with its standard output in a pipe, and waits for nothing.
+    pub(crate) fn start_piped(&mut self, command: Vec<String>) -> ChildStdout {
+        self.command = command;
+        self.spawn(Some(Stdio::piped()));
+        let output = self.running.as_mut().and_then(|running| running.guard.stdout.take());
+        output.expect("the output is a pipe")
     }
 
     /// Sets a variable of the server's environment, from the next start on.
@@ -122,7 +130,7 @@ impl Process {
     /// Starts the same command again, in the same directory and on the same ports; stops it first if it runs.
     pub(crate) fn restart(&mut self, seconds: u64, ready: impl FnMut(&Self) -> bool) {
         self.stop();
-        self.spawn();
+        self.spawn(None);
         self.wait_until(seconds, ready);
     }
 
@@ -132,7 +140,8 @@ impl Process {
         let _ = Command::new("kill").args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status();
     }
 
-    fn spawn(&mut self) {
+    /// Its standard output goes to `output`, or else to the log, as its standard error does.
+    fn spawn(&mut self, output: Option<Stdio>) {
         let pid_file = self.directory().join("pid");
         let _ = fs::remove_file(&pid_file);
         let log = OpenOptions::new().create(true).append(true).open(self.log()).expect("the log of a server");
@@ -146,7 +155,7 @@ impl Process {
             .current_dir(self.directory())
             .process_group(0)
             .stdin(Stdio::piped())
-            .stdout(log)
+            .stdout(output.unwrap_or_else(|| log.into()))
             .stderr(errors)
             .spawn()
             .unwrap_or_else(|error| panic!("{}: cannot start it: {error}", self.name));
@@ -162,16 +171,16 @@ impl Process {
     /// Polls `ready`, and panics with the end of the log where the server ends or the time does.
     pub(crate) fn wait_until(&mut self, seconds: u64, mut ready: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(seconds);
-        while !ready(self) {
+        loop {
+            // Looked at first: what a server did before it ended counts.
             let ended =
                 self.running.as_mut().is_none_or(|running| !matches!(running.guard.try_wait(), Ok(None)));
+            if ready(self) {
+                return;
+            }
             assert!(!ended, "{} ended instead of answering:\n{}", self.name, self.log_tail());
-            assert!(
-                Instant::now() < deadline,
-                "{} does not answer after {seconds} s:\n{}",
-                self.name,
-                self.log_tail()
-            );
+            let late = Instant::now() > deadline;
+            assert!(!late, "{} does not answer after {seconds} s:\n{}", self.name, self.log_tail());
             thread::sleep(Duration::from_millis(POLL_MILLIS));
         }
     }

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use amibus_services::{Asterisk, AsteriskOptions, Kafka, KafkaOptions, Nats, NatsOptions, Process, Version};
+use amibus_services::{
+    Asterisk, AsteriskOptions, Kafka, KafkaOptions, Nats, NatsOptions, Process, Python, Version,
+};
 
 /// Set where this test program is the parent that gets killed: the file that it writes the server's pid to.
 const PARENT: &str = "AMIBUS_TEST_PARENT";
@@ -163,4 +165,16 @@ fn kafka() {
 #[test]
 fn kafka_dies_with_its_parent() {
     dies_with_its_parent("kafka");
+}
+
+#[test]
+fn python_has_the_clients_of_all_buses() {
+    let script = tempfile::Builder::new().suffix(".py").tempfile().expect("a file");
+    let text = "import sys, zmq, nats, confluent_kafka\nprint('ready', sys.argv[1])\nprint('done')\n";
+    fs::write(script.path(), text).expect("a script");
+    let mut python = Python::spawn(script.path(), &["now"]);
+    let lines = python.lines_until(Duration::from_secs(30), |line| line == "done");
+    assert_eq!(lines, ["ready now", "done"]);
+    assert_eq!(python.line(Duration::from_secs(30)), None);
+    python.process().kill();
 }
