@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use amibus_services::{
-    Asterisk, AsteriskOptions, Kafka, KafkaOptions, Nats, NatsOptions, Process, Python, Version,
+    Asterisk, AsteriskOptions, KAFKA_PASSWORD, KAFKA_USER, Kafka, KafkaOptions, Nats, NatsOptions, Process,
+    Python, Version,
 };
 
 /// Set where this test program is the parent that gets killed: the file that it writes the server's pid to.
@@ -132,6 +133,14 @@ fn two_asterisks_of_a_version_run_at_once() {
     let options = AsteriskOptions { manager: extra.to_owned(), ..AsteriskOptions::default() };
     let first = Asterisk::start(Version::V16, &options);
     let second = Asterisk::start(Version::V16, &AsteriskOptions::default());
+    let output = Command::new("openssl")
+        .args(["s_client", "-brief", "-verify_return_error", "-verify_hostname", "localhost", "-CAfile"])
+        .arg(first.ca_file())
+        .args(["-connect", &format!("127.0.0.1:{}", first.amis_port())])
+        .stdin(Stdio::null())
+        .output()
+        .expect("openssl");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(first.cli("core show version").starts_with("Asterisk 16."));
     assert!(first.cli("manager show users").contains("more"));
     assert!(!second.cli("manager show users").contains("more"));
@@ -160,6 +169,29 @@ fn kafka() {
     kafka.restart();
     assert_eq!(kafka.brokers(), brokers);
     TcpStream::connect(&brokers).expect("a listener");
+}
+
+#[test]
+fn kafka_lets_its_user_in_on_every_listener() {
+    let kafka = Kafka::start(&KafkaOptions { sasl: true, tls: true, ..KafkaOptions::default() });
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kafka_listeners.py");
+    let ca = kafka.ca_file().display().to_string();
+    let addresses =
+        [kafka.brokers(), kafka.sasl_brokers(), kafka.tls_brokers(), kafka.sasl_tls_brokers(), ca];
+    let arguments = addresses.each_ref().map(String::as_str);
+    let python = Python::spawn(script, &[&arguments[..], &[KAFKA_USER, KAFKA_PASSWORD]].concat());
+    let lines = python.lines_until(Duration::from_secs(60), |line| line == "done");
+    let wanted = [
+        "PLAINTEXT",
+        "SSL",
+        "SASL_PLAINTEXT PLAIN",
+        "SASL_PLAINTEXT SCRAM-SHA-256",
+        "SASL_PLAINTEXT SCRAM-SHA-512",
+        "SASL_SSL SCRAM-SHA-512",
+        "refused",
+        "done",
+    ];
+    assert_eq!(lines, wanted);
 }
 
 #[test]
