@@ -1,0 +1,152 @@
+//! From `fields` to the headers of an AMI action.
+//!
+//! A value is a string, a number, a boolean, an array of these (a repeated header) or, for `Variable`, an object: one
+//! `Variable` header each. Asterisk splits a `Variable` header at commas and takes quotes and backslashes away
+//! (`main/manager.c`, `astman_get_variables`, through `AST_STANDARD_APP_ARGS`), so these are protected here.
+
+use super::{
+    error::{Code, CommandError},
+    json::Json,
+};
+
+/// The most headers that `fields` may become; Asterisk takes 128 with Action and ActionID.
+pub const MAX_FIELDS: usize = 120;
+
+/// Headers that amibus sets itself.
+const OURS: [&str; 4] = ["Action", "ActionID", "ChannelId", "OtherChannelId"];
+
+/// The headers that `fields` stands for, in order.
+///
+/// # Errors
+/// A field that cannot be a header, by its path.
+pub(super) fn headers(fields: Option<Json>, path: &str) -> Result<Vec<(String, String)>, CommandError> {
+    let entries = match fields {
+        None => return Ok(Vec::new()),
+        Some(Json::Object(entries)) => entries,
+        Some(other) => {
+            let text = format!("an object of headers, not {}", other.what());
+            return Err(CommandError::at(Code::InvalidField, path, text));
+        }
+    };
+    let mut headers = Vec::with_capacity(entries.len());
+    for (name, value) in entries {
+        let at = format!("{path}.{name}");
+        if let Some(ours) = OURS.iter().find(|ours| ours.eq_ignore_ascii_case(&name)) {
+            let text = format!("{ours} is set by amibus: leave it out");
+            return Err(CommandError::at(Code::InvalidField, at, text));
+        }
+        if headers.iter().any(|(given, _): &(String, String)| given.eq_ignore_ascii_case(&name)) {
+            let text = "given before in another case; a repeated header is an array";
+            return Err(CommandError::at(Code::InvalidField, at, text));
+        }
+        add(&mut headers, &name, value, &at)?;
+        if headers.len() > MAX_FIELDS {
+            let text = format!("more than {MAX_FIELDS} headers");
+            return Err(CommandError::at(Code::InvalidField, path, text));
+        }
+    }
+    Ok(headers)
+}
+
+fn add(
+    headers: &mut Vec<(String, String)>,
+    name: &str,
+    value: Json,
+    at: &str,
+) -> Result<(), CommandError> {
+    match value {
+        Json::Array(items) => {
+            for (index, item) in items.into_iter().enumerate() {
+                let text = scalar(item, &format!("{at}[{index}]"))?;
+                headers.push((name.to_owned(), text));
+            }
+        }
+        Json::Object(entries) if name.eq_ignore_ascii_case("Variable") => {
+            for (variable, value) in entries {
+                let at = format!("{at}.{variable}");
+                let value = scalar(value, &at)?;
+                headers.push((name.to_owned(), assignment(&variable, &value, &at)?));
+            }
+        }
+        scalar_value => headers.push((name.to_owned(), scalar(scalar_value, at)?)),
+    }
+    Ok(())
+}
+
+fn scalar(value: Json, at: &str) -> Result<String, CommandError> {
+    match value {
+        Json::Text(text) | Json::Number(text) => Ok(text),
+        Json::Flag(flag) => Ok(flag.to_string()),
+        Json::Object(_) => {
+            let text = "only Variable may be an object";
+            Err(CommandError::at(Code::InvalidField, at, text))
+        }
+        other => {
+            let text = format!("a string, a number or a boolean, not {}", other.what());
+            Err(CommandError::at(Code::InvalidField, at, text))
+        }
+    }
+}
+
+/// `name=value` as Asterisk reads it back: what would split or vanish is protected by a backslash.
+fn assignment(name: &str, value: &str, at: &str) -> Result<String, CommandError> {
+    if name.is_empty() || name.contains(['=', ',', '"', '\\', '\'']) || name.trim() != name {
+        let text = "the name of a channel variable: not empty, no '=', comma, quote, backslash or outer blank";
+        return Err(CommandError::at(Code::InvalidField, at, text));
+    }
+    let mut line = String::with_capacity(name.len() + value.len() + 1);
+    line.push_str(name);
+    line.push('=');
+    for c in value.chars() {
+        if matches!(c, ',' | '"' | '\\') {
+            line.push('\\');
+        }
+        line.push(c);
+    }
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<Vec<(String, String)>, CommandError> {
+        headers(Some(Json::parse(text.as_bytes()).expect("JSON")), "fields")
+    }
+
+    #[test]
+    fn every_kind_of_value_becomes_headers_in_order() {
+        let got = of(r#"{"Channel":"PJSIP/100","Priority":1,"EarlyMedia":true,"Codecs":["ulaw","alaw"],
+            "Variable":{"ORDER":"8812","NOTE":"a=b,\"c\"\\d","EMPTY":""}}"#)
+        .expect("valid");
+        let expected = [
+            ("Channel", "PJSIP/100"),
+            ("Priority", "1"),
+            ("EarlyMedia", "true"),
+            ("Codecs", "ulaw"),
+            ("Codecs", "alaw"),
+            ("Variable", "ORDER=8812"),
+            ("Variable", r#"NOTE=a=b\,\"c\"\\d"#),
+            ("Variable", "EMPTY="),
+        ];
+        assert_eq!(got, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn what_cannot_be_a_header_is_named() {
+        for (bad, field) in [
+            (r#"{"A":null}"#, "fields.A"),
+            (r#"{"A":{"b":1}}"#, "fields.A"),
+            (r#"{"A":[1,[2]]}"#, "fields.A[1]"),
+            (r#"{"actionid":"x"}"#, "fields.actionid"),
+            (r#"{"ChannelId":"x"}"#, "fields.ChannelId"),
+            (r#"{"A":1,"a":2}"#, "fields.a"),
+            (r#"{"Variable":{"a=b":1}}"#, "fields.Variable.a=b"),
+            (r#"{"Variable":{"a":{}}}"#, "fields.Variable.a"),
+            ("[]", "fields"),
+        ] {
+            let error = of(bad).expect_err(bad);
+            assert_eq!((error.code, error.field.as_deref()), (Code::InvalidField, Some(field)), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The journal of commands: what was claimed, what was sent, what became of it. Survives kill -9 and power loss.
+//!
+//! One SQLite file (WAL, `synchronous=FULL`), which an operator may open. A row a command:
+//!
+//! | state | what is known | found so after a crash |
+//! |---|---|---|
+//! | `claimed` | never sent | run it when the bus delivers it again |
+//! | `sending` | the socket write began, the outcome is open | outcome `unknown`, never sent again |
+//! | `done` | its outcome | the same outcome is answered again |
+//!
+//! Limits: rows older than `max_age` and beyond [`MAX_ROWS`] are removed when done, oldest first; nothing else is.
+
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::decode::Command;
+
+/// The most rows kept.
+pub const MAX_ROWS: i64 = 2_000_000;
+/// How many claims pass between two removals of old rows.
+const CLAIMS_BETWEEN_REMOVALS: u64 = 1_000;
+
+const SCHEMA: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA busy_timeout = 5000;
+    CREATE TABLE IF NOT EXISTS command (
+        id           TEXT PRIMARY KEY,
+        payload_hash TEXT NOT NULL,
+        server       TEXT NOT NULL,
+        action       TEXT NOT NULL,
+        sender       TEXT,
+        state        TEXT NOT NULL CHECK (state IN ('claimed', 'sending', 'done')),
+        outcome      TEXT,
+        response     BLOB,
+        body         BLOB,
+        claimed_at   INTEGER NOT NULL,
+        sent_at      INTEGER,
+        done_at      INTEGER
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS command_done_at ON command (done_at) WHERE done_at IS NOT NULL;
+    PRAGMA user_version = 1;
+";
+
+/// The journal could not be read or written. Nothing may be sent then.
+#[derive(Debug, thiserror::Error)]
+#[error("the command journal")]
+pub struct JournalError(#[from] rusqlite::Error);
+
+/// What a claim found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is ours to run.
+    Ours,
+    /// It ended before: its outcome, and the message that was published.
+    Done(Record),
+    /// It was being sent when a process died, and nobody recorded an outcome.
+    Interrupted,
+    /// The id belongs to another payload.
+    Reused,
+}
+
+/// An outcome as recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The outcome as a word.
+    pub outcome: String,
+    /// The response's `data`, JSON.
+    pub response: Vec<u8>,
+    /// The whole CloudEvent as it was published, once it was.
+    pub body: Option<Vec<u8>>,
+}
+
+/// A command found without an outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The command's id.
+    pub id: String,
+    /// The server.
+    pub server: String,
+    /// The action.
+    pub action: String,
+}
+
+/// The journal, open for one process.
+pub struct Journal {
+    connection: Mutex<Connection>,
+    max_age: Duration,
+    claims: std::sync::atomic::AtomicU64,
+}
+
+impl Journal {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    /// When it cannot be opened, written, or is not a journal.
+    pub fn open(path: &Path, max_age: Duration) -> Result<Self, JournalError> {
+        let connection = Connection::open(path)?;
+        connection.execute_batch(SCHEMA)?;
+        Ok(Self { connection: Mutex::new(connection), max_age, claims: 0.into() })
+    }
+
+    /// Claims an id, durably. Commands without an outcome that are `claimed` may be claimed again: the process
+    /// that had them is gone, since within one process the caller claims an id once.
+    ///
+    /// # Errors
+    /// When the claim could not be recorded.
+    pub fn claim(&self, id: &str, command: &Command, sender: Option<&str>) -> Result<Claim, JournalError> {
+        self.remove_old_at_times()?;
+        let connection = self.lock();
+        let added = connection.prepare_cached(
+            "INSERT INTO command (id, payload_hash, server, action, sender, state, claimed_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'claimed', ?6) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![id, command.payload_hash, command.server, command.action, sender, now()])?;
+        if added == 1 {
+            return Ok(Claim::Ours);
+        }
+        let mut find = connection
+            .prepare_cached("SELECT payload_hash, state, outcome, response, body FROM command WHERE id = ?1")?;
+        let found = find.query_row([id], |row| {
+            let hash: String = row.get(0)?;
+            let state: String = row.get(1)?;
+            let outcome: Option<String> = row.get(2)?;
+            let response: Option<Vec<u8>> = row.get(3)?;
+            Ok((hash, state, outcome, response, row.get::<_, Option<Vec<u8>>>(4)?))
+        })?;
+        Ok(match found {
+            (hash, ..) if hash != command.payload_hash => Claim::Reused,
+            (_, state, ..) if state == "claimed" => Claim::Ours,
+            (_, _, Some(outcome), Some(response), body) => Claim::Done(Record { outcome, response, body }),
+            _ => Claim::Interrupted,
+        })
+    }
+
+    /// Records that the action is about to be written to the socket. After this it is never sent again.
+    ///
+    /// # Errors
+    /// When it could not be recorded; then it must not be sent.
+    pub fn sending(&self, id: &str) -> Result<(), JournalError> {
+        self.lock()
+            .prepare_cached("UPDATE command SET state = 'sending', sent_at = ?2 WHERE id = ?1")?
+            .execute(params![id, now()])?;
+        Ok(())
+    }
+
+    /// Records the outcome. An outcome that is already there stays.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn done(&self, id: &str, outcome: &str, response: &[u8]) -> Result<(), JournalError> {
+        self.lock()
+            .prepare_cached(
+                "UPDATE command SET state = 'done', outcome = ?2, response = ?3, done_at = ?4
+                 WHERE id = ?1 AND state <> 'done'",
+            )?
+            .execute(params![id, outcome, response, now()])?;
+        Ok(())
+    }
+
+    /// Keeps the message that carried the outcome, so that it can be answered again byte for byte.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn published(&self, id: &str, body: &[u8]) -> Result<(), JournalError> {
+        self.lock()
+            .prepare_cached("UPDATE command SET body = ?2 WHERE id = ?1 AND body IS NULL")?
+            .execute(params![id, body])?;
+        Ok(())
+    }
+
+    /// The commands that a dead process had begun to send. For the start, before any command is taken.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn interrupted(&self, limit: usize) -> Result<Vec<Open>, JournalError> {
+        let connection = self.lock();
+        let mut find = connection
+            .prepare_cached("SELECT id, server, action FROM command WHERE state = 'sending' LIMIT ?1")?;
+        let rows = find.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok(Open { id: row.get(0)?, server: row.get(1)?, action: row.get(2)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn remove_old_at_times(&self) -> Result<(), JournalError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        if !self.claims.fetch_add(1, Relaxed).is_multiple_of(CLAIMS_BETWEEN_REMOVALS) {
+            return Ok(());
+        }
+        let oldest = now() - i64::try_from(self.max_age.as_millis()).unwrap_or(i64::MAX);
+        let connection = self.lock();
+        connection.execute("DELETE FROM command WHERE state = 'done' AND done_at < ?1", [oldest])?;
+        let rows: i64 = connection.query_row("SELECT count(*) FROM command", [], |row| row.get(0))?;
+        if rows > MAX_ROWS {
+            let at: Option<i64> = connection
+                .query_row(
+                    "SELECT done_at FROM command WHERE done_at IS NOT NULL ORDER BY done_at LIMIT 1 OFFSET ?1",
+                    [rows - MAX_ROWS],
+                    |row| row.get(0),
+                )
+                .optional()?;
+            connection.execute("DELETE FROM command WHERE state = 'done' AND done_at <= ?1", [at])?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::decode::Wait;
+
+    fn command(hash: &str) -> Command {
+        Command {
+            id: None,
+            server: "pbx1".into(),
+            action: "Originate".into(),
+            deadline: None,
+            wait: Wait::Response,
+            headers: Vec::new(),
+            payload_hash: hash.into(),
+        }
+    }
+
+    fn open(dir: &Path) -> Journal {
+        Journal::open(&dir.join("commands.sqlite"), Duration::from_secs(3600)).expect("opens")
+    }
+
+    #[test]
+    fn an_outcome_is_recorded_once_and_found_again_by_the_next_process() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = open(dir.path());
+        assert_eq!(journal.claim("a", &command("h"), None).expect("claims"), Claim::Ours);
+        journal.sending("a").expect("records");
+        journal.done("a", "executed", b"{1}").expect("records");
+        journal.done("a", "unknown", b"{2}").expect("ignored");
+        journal.published("a", b"body").expect("records");
+        drop(journal);
+        let journal = open(dir.path());
+        let record =
+            Record { outcome: "executed".into(), response: b"{1}".to_vec(), body: Some(b"body".to_vec()) };
+        assert_eq!(journal.claim("a", &command("h"), None).expect("reads"), Claim::Done(record));
+        assert_eq!(journal.claim("a", &command("other"), None).expect("reads"), Claim::Reused);
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_told_apart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = open(dir.path());
+        for id in ["never-sent", "sent"] {
+            assert_eq!(journal.claim(id, &command("h"), Some("me")).expect("claims"), Claim::Ours);
+        }
+        journal.sending("sent").expect("records");
+        drop(journal);
+        let journal = open(dir.path());
+        assert_eq!(journal.claim("never-sent", &command("h"), None).expect("claims"), Claim::Ours);
+        assert_eq!(journal.claim("sent", &command("h"), None).expect("reads"), Claim::Interrupted);
+        let left = journal.interrupted(10).expect("reads");
+        assert_eq!(left, [Open { id: "sent".into(), server: "pbx1".into(), action: "Originate".into() }]);
+    }
+
+    #[test]
+    fn old_outcomes_are_removed_and_open_commands_are_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("commands.sqlite");
+        let journal = Journal::open(&path, Duration::ZERO).expect("opens");
+        journal.claim("done", &command("h"), None).expect("claims");
+        journal.done("done", "executed", b"{}").expect("records");
+        journal.claim("open", &command("h"), None).expect("claims");
+        journal.sending("open").expect("records");
+        drop(journal);
+        std::thread::sleep(Duration::from_millis(5));
+        let journal = Journal::open(&path, Duration::ZERO).expect("opens");
+        assert_eq!(journal.claim("done", &command("h"), None).expect("claims"), Claim::Ours);
+        assert_eq!(journal.claim("open", &command("h"), None).expect("reads"), Claim::Interrupted);
+    }
+}

@@ -1,0 +1,24 @@
+//! Commands from the buses, carried out as AMI actions at most once.
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`decode`] | bytes become a valid [`decode::Command`], or an error that names the field |
+//! | [`policy`] | what may be done: deny by default |
+//! | [`journal`] | what was claimed, sent and done, on disk |
+//! | [`finals`] | what became of an Originate |
+//! | [`response`] | the one terminal outcome, and its message |
+//! | [`engine`] | the way through all of these |
+
+pub mod decode;
+pub mod engine;
+pub mod error;
+mod fields;
+pub mod finals;
+pub mod journal;
+mod json;
+pub mod policy;
+pub mod response;
+mod send;
+
+pub use engine::Engine;
+pub use error::{Code, CommandError, Outcome};

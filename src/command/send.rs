@@ -1,0 +1,176 @@
+//! One command on its way to Asterisk and back: wait for the server, send once, wait for the answer.
+
+use std::time::Duration;
+
+use amibus_ami::Action;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{
+    decode::{Command, Wait},
+    engine::{Server, Settings},
+    error::{Code, CommandError, Outcome},
+    response::{self, Response},
+};
+use crate::asterisk::ActionFailure;
+
+/// The longest wait for what became of a call, whatever `Timeout` says.
+const MAX_FINAL_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// How long Asterisk lets an Originate ring that names no `Timeout`, in milliseconds (`main/manager.c`,
+/// `action_originate`).
+const DEFAULT_ORIGINATE_TIMEOUT_MS: u64 = 30_000;
+
+/// A command that holds its claim.
+pub(super) struct Errand<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) server: &'a Server,
+    pub(super) id: &'a str,
+    pub(super) command: &'a Command,
+    /// Whether the bus keeps the command meanwhile, so that it may wait for the server.
+    pub(super) may_wait: bool,
+}
+
+impl Errand<'_> {
+    /// Sends the action once, after `record_sending` has put on disk that it will be sent.
+    ///
+    /// Where the connection breaks before a byte was written, a command that may wait does so, within its deadline.
+    pub(super) async fn run<E: std::fmt::Display>(
+        &self,
+        record_sending: impl AsyncFnOnce() -> Result<(), E>,
+    ) -> Response {
+        let channel_id = response::channel_id(&self.command.server, self.id);
+        let action = match build(self.command, Some(&channel_id)) {
+            Ok(action) => action,
+            Err(error) => return self.failed(error),
+        };
+        let deadline = self.deadline();
+        // Held until Asterisk has answered: it bounds the actions in flight.
+        let Some(permit) = until(deadline, self.server.permits.acquire()).await else {
+            return self.failed(deadline_passed(self.command));
+        };
+        if let Err(error) = self.wait_until_ready(deadline).await {
+            return self.failed(error);
+        }
+        let finals = (self.command.wait == Wait::Final && is_originate(self.command))
+            .then(|| self.server.finals.expect(&channel_id));
+        if let Err(error) = record_sending().await {
+            let text = format!("the journal could not record it, so it was not sent: {error}");
+            return self.failed(CommandError::new(Code::NotRecorded, text));
+        }
+        let sent = loop {
+            let answer_by = Instant::now() + self.settings.action_deadline;
+            match self.server.actions.run(action.clone(), answer_by.into_std()).await {
+                Err(failure) if never_written(&failure) && self.may_wait => {
+                    if let Err(error) = self.wait_until_ready(deadline).await {
+                        return self.failed(error);
+                    }
+                }
+                sent => break sent,
+            }
+        };
+        drop(permit);
+        let profile = &self.server.profile;
+        let mut response = match sent {
+            Ok(reply) => Response::of_reply(self.id, self.command, profile, &reply),
+            Err(failure) => Response::of_failure(self.id, self.command, profile, failure),
+        };
+        if let (Some(finals), Outcome::Executed) = (finals, response.outcome) {
+            let within = self.settings.final_timeout + originate_timeout(self.command);
+            let seen = tokio::time::timeout(within, finals).await;
+            response.join(seen.ok().and_then(Result::ok), profile);
+        }
+        response
+    }
+
+    async fn wait_until_ready(&self, deadline: Option<Instant>) -> Result<(), CommandError> {
+        let mut ready = self.server.actions.ready();
+        if !*ready.borrow() && !self.may_wait {
+            let text = format!("{} is not connected at the moment", self.command.server);
+            return Err(CommandError::new(Code::Unavailable, text));
+        }
+        let waited = until(deadline, ready.wait_for(|ready| *ready)).await;
+        // Checked again here: what was ready at once may still be too late.
+        if waited.is_none() || deadline.is_some_and(|at| Instant::now() >= at) {
+            return Err(deadline_passed(self.command));
+        }
+        Ok(())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let left = match self.command.deadline {
+            Some(at) => Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default(),
+            None => self.settings.default_deadline?,
+        };
+        Instant::now().checked_add(left)
+    }
+
+    fn failed(&self, error: CommandError) -> Response {
+        Response::of_error(Some(self.id.to_owned()), &self.command.server, &self.command.action, error)
+    }
+}
+
+/// The action as it will be sent; Originate with what amibus adds to it.
+///
+/// # Errors
+/// [`Code::InvalidField`] with the field that Asterisk would cut or misread.
+pub(super) fn build(command: &Command, channel_id: Option<&str>) -> Result<Action, CommandError> {
+    let invalid = |error: amibus_ami::ActionError| {
+        let field = match error.field() {
+            "Action" => "action".to_owned(),
+            field => format!("fields.{field}"),
+        };
+        CommandError::at(Code::InvalidField, field, error.to_string())
+    };
+    let mut action = Action::new(&command.action).map_err(invalid)?;
+    for (name, value) in &command.headers {
+        if is_originate(command) && name.eq_ignore_ascii_case("Async") {
+            if !["true", "yes", "1", "on"].iter().any(|yes| yes.eq_ignore_ascii_case(value)) {
+                let text = "an Originate is always asynchronous: leave Async out, wait with \"wait\":\"final\"";
+                return Err(CommandError::at(Code::InvalidField, "fields.Async", text));
+            }
+            continue;
+        }
+        action = action.header(name, value).map_err(invalid)?;
+    }
+    if is_originate(command) {
+        let longest = response::channel_id("", "");
+        action = action.header("Async", "true").map_err(invalid)?;
+        action = action.header("ChannelId", channel_id.unwrap_or(&longest)).map_err(invalid)?;
+    }
+    Ok(action)
+}
+
+fn never_written(failure: &ActionFailure) -> bool {
+    matches!(
+        failure,
+        ActionFailure::NotConnected
+            | ActionFailure::NotBooted
+            | ActionFailure::NeverWritten
+            | ActionFailure::Lost { written: false }
+    )
+}
+
+async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(at) => tokio::time::timeout_at(at, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+fn is_originate(command: &Command) -> bool {
+    command.action.eq_ignore_ascii_case("Originate")
+}
+
+fn originate_timeout(command: &Command) -> Duration {
+    let timeout = command.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("Timeout"));
+    let given = timeout.and_then(|(_, value)| value.trim().parse().ok());
+    Duration::from_millis(given.unwrap_or(DEFAULT_ORIGINATE_TIMEOUT_MS)).min(MAX_FINAL_WAIT)
+}
+
+fn deadline_passed(command: &Command) -> CommandError {
+    let text = match command.deadline {
+        Some(at) => format!("its deadline {at} passed before it could be sent"),
+        None => "the default deadline (command.default_deadline) passed before it could be sent".to_owned(),
+    };
+    CommandError::at(Code::DeadlinePassed, "deadline", text)
+}

@@ -1,0 +1,110 @@
+//! What amibus can and cannot see of a server: the `ami.link.*` messages.
+//!
+//! Link messages take their place in the server's sequence, so that their order against events is exact. A gap that
+//! concerns one bus alone takes the number of the last message that the bus lost.
+
+use std::time::SystemTime;
+
+use amibus_contract::{Kind, Message};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    normalize::{self, Envelope, Profile},
+    queue::Lost,
+};
+
+/// What was not seen of Asterisk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// `disconnected` or `skipped`.
+    pub reason: &'static str,
+    /// Asterisk's own numbers of the first and the last missed event, where it gives them.
+    pub missed: Option<(u64, u64)>,
+    /// When something was last seen.
+    pub from: SystemTime,
+    /// When something was seen again.
+    pub until: SystemTime,
+}
+
+/// The link is up.
+pub fn up(profile: &Profile, id: &str, sequence: u64, asterisk: &str, boot: Option<&str>, resumed: bool) -> Message {
+    let data = json!({ "state": "up", "asterisk": asterisk, "boot": boot, "resumed": resumed });
+    message(profile, "up", id, Some(sequence), SystemTime::now(), &data)
+}
+
+/// The link is down.
+pub fn down(profile: &Profile, id: &str, sequence: u64, reason: &str) -> Message {
+    let data = json!({ "state": "down", "reason": reason });
+    message(profile, "down", id, Some(sequence), SystemTime::now(), &data)
+}
+
+/// Something was not seen.
+pub fn gap(profile: &Profile, id: &str, sequence: u64, gap: &Gap) -> Message {
+    let data = json!({
+        "state": "gap",
+        "reason": gap.reason,
+        "missed": gap.missed.map(|(first, last)| last - first + 1),
+        "first": gap.missed.map(|(first, _)| first),
+        "last": gap.missed.map(|(_, last)| last),
+        "from": time(gap.from),
+        "until": time(gap.until),
+        "bus": null,
+    });
+    message(profile, "gap", id, Some(sequence), SystemTime::now(), &data)
+}
+
+/// The items of one list action, as they are at this place in the sequence. `items` are `data` objects, JSON.
+pub fn snapshot(profile: &Profile, id: &str, sequence: u64, list: &str, items: &[Vec<u8>]) -> Message {
+    let head = json!({ "state": "snapshot", "list": list, "at": format!("{sequence:020}") });
+    let mut data = head.to_string().into_bytes();
+    data.pop();
+    data.extend_from_slice(b",\"items\":[");
+    data.extend_from_slice(&items.join(&b','));
+    data.extend_from_slice(b"]}");
+    raw(profile, "snapshot", id, Some(sequence), SystemTime::now(), &data)
+}
+
+/// What one bus will not get, since the queue was full.
+pub fn dropped(profile: &Profile, bus: &str, lost: &Lost) -> Message {
+    let data = json!({
+        "state": "gap",
+        "reason": "dropped",
+        "missed": lost.count(),
+        "first": lost.first,
+        "last": lost.last,
+        "from": time(lost.from),
+        "until": time(lost.until),
+        "bus": bus,
+    });
+    let id = format!("{}:dropped:{bus}", profile.id(lost.last));
+    message(profile, "gap", &id, Some(lost.last), lost.until, &data)
+}
+
+fn message(
+    profile: &Profile,
+    state: &str,
+    id: &str,
+    sequence: Option<u64>,
+    time: SystemTime,
+    data: &Value,
+) -> Message {
+    raw(profile, state, id, sequence, time, data.to_string().as_bytes())
+}
+
+fn raw(
+    profile: &Profile,
+    state: &str,
+    id: &str,
+    sequence: Option<u64>,
+    time: SystemTime,
+    data: &[u8],
+) -> Message {
+    let envelope = Envelope { kind: Kind::Link, name: state, id, key: None, correlation: None, time, sequence, data };
+    normalize::envelope(profile, &envelope)
+}
+
+/// RFC 3339 in UTC with microseconds.
+fn time(at: SystemTime) -> Option<String> {
+    Timestamp::try_from(at).ok().map(|at| format!("{at:.6}"))
+}

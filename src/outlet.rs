@@ -1,0 +1,224 @@
+//! One task per server and bus: take a batch, publish it, commit what is safe, and again.
+//!
+//! A bus that is away costs only its own lane: its messages wait in the queue. A message that a bus refuses for
+//! good is set aside where the bus keeps such messages, counted, and does not block what follows.
+
+use std::{sync::Arc, time::Duration};
+
+use amibus_contract::{Decision, Fault, Message, Outlet, SharedBridge};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    link,
+    metrics::{BusMetrics, LaneMetrics, ServerMetrics},
+    normalize::Profile,
+    queue::{Batch, Queue, Reader},
+};
+
+/// The first wait after a fault that may pass, in milliseconds; doubled up to [`RETRY_MAX_MS`].
+const RETRY_MIN_MS: u64 = 50;
+/// The longest wait after a fault that may pass, in milliseconds.
+const RETRY_MAX_MS: u64 = 5_000;
+/// The wait after a fault that a person must mend.
+const RETRY_STOPPED: Duration = Duration::from_secs(30);
+/// How often the gauges are brought up to date while nothing happens.
+const GAUGE_EVERY: Duration = Duration::from_secs(1);
+
+/// One server's lane to one bus.
+pub struct Lane {
+    /// The server, for what the lane itself publishes.
+    pub profile: Arc<Profile>,
+    /// The server's queue.
+    pub queue: Arc<Queue>,
+    /// The lane's number in the queue.
+    pub number: usize,
+    /// The bus.
+    pub bridge: SharedBridge,
+    /// At most so many messages a batch.
+    pub batch_messages: usize,
+    /// At most so many bytes a batch.
+    pub batch_bytes: usize,
+    /// What is counted of the lane.
+    pub metrics: LaneMetrics,
+    /// What is counted of the bus.
+    pub bus_metrics: BusMetrics,
+    /// What is counted of the server.
+    pub server_metrics: ServerMetrics,
+}
+
+impl Lane {
+    /// Publishes until the queue is closed and empty, or until `give_up`. Answers how many messages were left.
+    pub async fn run(self, give_up: CancellationToken) -> u64 {
+        let mut reader = self.queue.reader(self.number);
+        let worked = give_up.run_until_cancelled(self.publish_all(&mut reader)).await;
+        self.refresh();
+        if worked.is_some() { 0 } else { self.queue.backlog(self.number).waiting }
+    }
+
+    async fn publish_all(&self, reader: &mut Reader) {
+        let mut outlet: Option<Box<dyn Outlet>> = None;
+        let mut retry = Retry::default();
+        loop {
+            let batch = reader.batch(self.batch_messages, self.batch_bytes);
+            let Ok(batch) = tokio::time::timeout(GAUGE_EVERY, batch).await else {
+                self.refresh();
+                continue;
+            };
+            let Some(mut batch) = batch else { return };
+            self.announce_lost(&mut batch);
+            let own = batch.messages.len() - batch.appended.len();
+            let mut done = 0;
+            while done < batch.messages.len() {
+                let before = done;
+                done += self.step(&mut outlet, &batch, done, &mut retry).await;
+                // The announcement of a loss is not one of the queue's messages.
+                reader.commit(done.saturating_sub(own) - before.saturating_sub(own));
+                self.refresh();
+            }
+        }
+    }
+
+    /// Publishes what is left of a batch from `from` on; answers how many messages are done with.
+    async fn step(
+        &self,
+        outlet: &mut Option<Box<dyn Outlet>>,
+        batch: &Batch,
+        from: usize,
+        retry: &mut Retry,
+    ) -> usize {
+        let open = match outlet {
+            Some(open) => open,
+            None => match self.bridge.outlet(self.profile.server()).await {
+                Ok(opened) => outlet.insert(opened),
+                Err(fault) => {
+                    self.wait(&fault, retry).await;
+                    return 0;
+                }
+            },
+        };
+        let Some(rest) = batch.messages.get(from..) else { return 0 };
+        let published = open.publish(rest).await;
+        let safe = published.safe.min(rest.len());
+        self.count(batch, from, safe);
+        if safe > 0 {
+            retry.succeeded(self);
+        }
+        match published.fault {
+            Some(fault) if fault.decision == Decision::Skip => {
+                let Some(refused) = rest.get(safe) else { return safe };
+                match self.set_aside(open.as_mut(), refused, &fault).await {
+                    true => safe + 1,
+                    false => {
+                        self.wait(&fault, retry).await;
+                        safe
+                    }
+                }
+            }
+            Some(fault) => {
+                self.wait(&fault, retry).await;
+                safe
+            }
+            None => safe,
+        }
+    }
+
+    /// Puts a refused message where the bus keeps such ones; `false` when that must be tried again.
+    async fn set_aside(&self, outlet: &mut dyn Outlet, message: &Message, fault: &Fault) -> bool {
+        self.bus_metrics.faults(fault.kind.as_str()).inc();
+        let kept = match outlet.dead_letter(message, fault).await {
+            Ok(kept) => kept,
+            Err(again) if again.decision == Decision::Retry => return false,
+            Err(also_refused) => {
+                warn!(bus = self.bridge.name(), id = &*message.attributes.id, %also_refused, "dead letter refused");
+                false
+            }
+        };
+        let counter = if kept { &self.metrics.dead_lettered } else { &self.metrics.dropped };
+        counter.inc();
+        error!(
+            server = self.profile.server(),
+            bus = self.bridge.name(),
+            id = &*message.attributes.id,
+            topic = message.topic.as_str(),
+            bytes = message.body.len(),
+            kept,
+            %fault,
+            "the bus refused a message for good"
+        );
+        true
+    }
+
+    async fn wait(&self, fault: &Fault, retry: &mut Retry) {
+        self.bus_metrics.faults(fault.kind.as_str()).inc();
+        self.refresh();
+        let pause = retry.failed(self, fault);
+        let until = Instant::now() + pause;
+        while Instant::now() < until {
+            tokio::time::sleep_until(until.min(Instant::now() + GAUGE_EVERY)).await;
+            self.refresh();
+        }
+    }
+
+    fn count(&self, batch: &Batch, from: usize, safe: usize) {
+        let own = batch.messages.len() - batch.appended.len();
+        let range = from.saturating_sub(own)..(from + safe).saturating_sub(own);
+        let appended = batch.appended.get(range).unwrap_or_default();
+        self.metrics.published.inc_by(appended.len() as u64);
+        for at in appended {
+            self.bus_metrics.latency(at.elapsed());
+        }
+    }
+
+    /// What the queue dropped becomes a gap in front of the batch, for this bus alone.
+    fn announce_lost(&self, batch: &mut Batch) {
+        let Some(lost) = batch.lost.take() else { return };
+        self.metrics.dropped.inc_by(lost.count());
+        self.server_metrics.gaps("dropped").inc();
+        warn!(
+            server = self.profile.server(),
+            bus = self.bridge.name(),
+            missed = lost.count(),
+            first = lost.first,
+            last = lost.last,
+            "the queue was full; announced as a gap"
+        );
+        batch.messages.insert(0, link::dropped(&self.profile, self.bridge.name(), &lost));
+    }
+
+    fn refresh(&self) {
+        let backlog = self.queue.backlog(self.number);
+        self.metrics.waiting.set(i64::try_from(backlog.waiting).unwrap_or(i64::MAX));
+        self.metrics.oldest_waiting(backlog.oldest);
+    }
+}
+
+/// How long to wait after a fault, and when to say so.
+#[derive(Default)]
+struct Retry {
+    failures: u32,
+}
+
+impl Retry {
+    fn failed(&mut self, lane: &Lane, fault: &Fault) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let (server, bus) = (lane.profile.server(), lane.bridge.name());
+        if fault.decision == Decision::Stop {
+            error!(server, bus, %fault, "the bus takes nothing until this is mended");
+            return RETRY_STOPPED;
+        }
+        match self.failures {
+            1 => warn!(server, bus, %fault, "cannot publish; messages wait"),
+            n => debug!(server, bus, %fault, tries = n, "still cannot publish"),
+        }
+        let doubled = RETRY_MIN_MS << (self.failures - 1).min(10);
+        Duration::from_millis(doubled.min(RETRY_MAX_MS))
+    }
+
+    fn succeeded(&mut self, lane: &Lane) {
+        if std::mem::take(&mut self.failures) > 0 {
+            info!(server = lane.profile.server(), bus = lane.bridge.name(), "publishing again");
+        }
+    }
+}
