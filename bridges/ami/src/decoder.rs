@@ -155,7 +155,7 @@ impl Decoder {
     pub fn finish<'b>(&mut self, buffer: &'b [u8]) -> Tail<'b> {
         match self.skip_empty_lines(buffer) {
             Ok(None) => Tail::Clean,
-            Ok(Some(rest)) if rest.is_empty() => Tail::Clean,
+            Ok(Some([])) => Tail::Clean,
             Ok(Some(rest)) => Tail::Cut(rest),
             Err(_) => Tail::Cut(buffer),
         }
