@@ -135,9 +135,9 @@ impl Process {
     }
 
     fn signal(&self, name: &str) {
-        let Some(pid) = self.pid() else { return };
-        // It may be gone already: then there is nothing to signal.
-        let _ = Command::new("kill").args(["-s", name, &pid.to_string()]).stderr(Stdio::null()).status();
+        if let Some(pid) = self.pid() {
+            signal(pid, name);
+        }
     }
 
     /// Its standard output goes to `output`, or else to the log, as its standard error does.
@@ -190,11 +190,18 @@ impl Process {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         while matches!(running.guard.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
-                let _ = Command::new("kill").args(["-s", "KILL", &running.pid.to_string()]).status();
+                signal(running.pid, "KILL");
             }
             thread::sleep(Duration::from_millis(POLL_MILLIS));
         }
     }
+}
+
+/// With the shell's own `kill`: a small machine has no other.
+fn signal(pid: u32, name: &str) {
+    let command = format!("kill -s {name} {pid}");
+    // It may be gone already: then there is nothing to signal.
+    let _ = Command::new("sh").args(["-c", &command]).stderr(Stdio::null()).status();
 }
 
 impl Drop for Process {
