@@ -84,13 +84,13 @@ fn admit(world: &World, session: &Session, action: &Action) -> Result<&'static s
     let Some(asked) = action.text("Action") else {
         return Err(Reply::error(action, "Missing action in request"));
     };
+    if is_up(&world.stopping) {
+        return Err(Reply::error(action, "Asterisk is shutting down"));
+    }
     let known = ACTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&asked));
     let before_login = matches!(known, Some(("Login" | "Challenge" | "Logoff", _)));
     if session.user().is_none() && !before_login {
         return Err(Reply::error(action, "Permission denied"));
-    }
-    if is_up(&world.stopping) && !before_login {
-        return Err(Reply::error(action, "Asterisk is shutting down"));
     }
     match known {
         Some((name, classes)) if session.may(*classes) => Ok(name),
@@ -103,7 +103,10 @@ fn admit(world: &World, session: &Session, action: &Action) -> Result<&'static s
 }
 
 fn events(world: &World, session: &Session, action: &Action) -> Vec<u8> {
-    let mask = classes::of_mask(&action.text("EventMask").unwrap_or_default());
+    let Some(words) = action.text("EventMask") else {
+        return Reply::error(action, "Invalid event mask").end();
+    };
+    let mask = classes::of_mask(&words);
     session.set_mask(mask);
     if mask != 0 {
         world.audience.send_modify(|count| *count += 1);

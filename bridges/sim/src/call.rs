@@ -115,6 +115,9 @@ fn legs(
     let (exten, context) = target.split_once('@').unwrap_or(("s", "default"));
     let name = format!("{technology}/{target}-{number}");
     let shown = |name: &String| {
+        if name == "CALLERID(num)" {
+            return (name.clone(), order.caller_number.clone());
+        }
         let value = order.variables.iter().find(|(variable, _)| variable == name);
         (name.clone(), value.map(|(_, value)| value.clone()).unwrap_or_default())
     };
@@ -123,6 +126,7 @@ fn legs(
         state: ChannelState::Down,
         caller_number: order.caller_number.clone(),
         caller_name: order.caller_name.clone(),
+        connected: true,
         account: order.account.clone(),
         context: context.to_owned(),
         exten: exten.to_owned(),
@@ -171,7 +175,7 @@ impl Call {
 
     async fn begin(&self) {
         self.slot.world.running().await;
-        self.say(&self.one.event("Newchannel"));
+        self.say(&self.one.blank().event("Newchannel"));
         {
             let mut state = self.slot.world.lock();
             let claimed = &self.one.uniqueid;
@@ -183,16 +187,18 @@ impl Call {
             }
         }
         if let Some(two) = &self.two {
-            self.say(&two.event("Newchannel"));
+            self.say(&two.blank().event("Newchannel"));
         }
         self.newexten("AppDial2", "(Outgoing Line)");
         for (name, value) in &self.order.variables {
             let event = self.one.event_of("VarSet", "dialplan,all");
             self.say(&event.line("Variable", name).line("Value", &escape(value)));
         }
-        if !self.order.caller_number.is_empty() {
+        if !self.order.caller_number.is_empty() || !self.order.caller_name.is_empty() {
             let presentation = "0 (Presentation Allowed, Not Screened)";
-            self.say(&self.one.event("NewCallerid").line("CID-CallingPres", presentation));
+            let unconnected = Leg { connected: false, ..self.one.clone() };
+            self.say(&unconnected.event("NewCallerid").line("CID-CallingPres", presentation));
+            self.say(&self.one.event("NewConnectedLine"));
         }
         if let Some(two) = &self.two {
             self.say(&local_bridge(&self.one, two));

@@ -104,9 +104,7 @@ pub(crate) fn set_variable(world: &World, session: &Session, action: &Action) {
 
 /// Sends the action's own headers to everybody, its ActionID too, raw.
 pub(crate) fn user_event(world: &World, session: &Session, action: &Action) {
-    let Some(name) = action.text("UserEvent") else {
-        return session.respond(world.encode(Reply::error(action, "No UserEvent specified").end()));
-    };
+    let name = action.text("UserEvent").unwrap_or_default();
     session.respond(world.encode(Reply::success(action, "Event Sent").end()));
     let mut event = Event::new("UserEvent", "user,all").line("UserEvent", &name);
     for (header, value) in action.headers() {

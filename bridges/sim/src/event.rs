@@ -56,6 +56,7 @@ impl Event {
         }
         if let Some(sequence) = stamp.sequence {
             push_line(&mut out, "SequenceNumber", &sequence.to_string());
+            out.extend_from_slice(origin(&self.name).as_bytes());
         }
         out.extend_from_slice(&self.body);
         out.extend_from_slice(b"\r\n");
@@ -65,6 +66,23 @@ impl Event {
     /// The value of the first body line with this name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         lines(&self.body).find_map(|line| value_of(line, name))
+    }
+}
+
+/// Where in Asterisk 22.10.1 an event is made: the lines that `debug=on` adds after the number.
+pub(crate) fn origin(event: &str) -> &'static str {
+    match event {
+        "UserEvent" => "File: manager.c\r\nLine: 6479\r\nFunc: action_userevent\r\n",
+        "OriginateResponse" => "File: manager.c\r\nLine: 4447\r\nFunc: fast_originate\r\n",
+        "DialBegin" | "DialState" => "File: manager_channels.c\r\nLine: 1345\r\nFunc: channel_dial_cb\r\n",
+        "DialEnd" => "File: manager_channels.c\r\nLine: 1355\r\nFunc: channel_dial_cb\r\n",
+        "HangupRequest" | "SoftHangupRequest" => {
+            "File: manager_channels.c\r\nLine: 873\r\nFunc: channel_hangup_request_cb\r\n"
+        }
+        "Newchannel" | "Newstate" | "Newexten" | "NewCallerid" | "NewConnectedLine" | "Hangup" => {
+            "File: manager_channels.c\r\nLine: 806\r\nFunc: channel_snapshot_update\r\n"
+        }
+        _ => "File: manager.c\r\nLine: 593\r\nFunc: manager_default_msg_cb\r\n",
     }
 }
 

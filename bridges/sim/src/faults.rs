@@ -100,8 +100,8 @@ impl Sim {
         self.boot();
     }
 
-    /// From now on (or no longer) every action of a logged-in session is answered by Error while events flow, as
-    /// during a graceful stop.
+    /// From now on (or no longer) every action, Login too, is answered by Error while events flow, as during a
+    /// graceful stop.
     pub fn stopping(&self, yes: bool) {
         self.world.stopping.store(yes, Ordering::Relaxed);
     }

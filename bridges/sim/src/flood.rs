@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::classes::USER;
 use crate::clock;
+use crate::event;
 use crate::world::World;
 
 /// Events that share one write and one timestamp.
@@ -99,6 +100,7 @@ fn publish(world: &World, flood: &Flood, calls: &[Vec<u8>], first: u64, count: u
             out.extend_from_slice(b"SequenceNumber: ");
             push_number(&mut out, state.take_sequence(1));
             out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(event::origin("UserEvent").as_bytes());
         }
         let call = usize::try_from(index % flood.calls.max(1)).ok().and_then(|call| calls.get(call));
         out.extend_from_slice(call.map_or(&[][..], Vec::as_slice));

@@ -66,7 +66,7 @@ pub struct SimOptions {
     /// Gives each round fresh Timestamps, Uniqueids, Linkedids, channel numbers, bridge and call ids, consistent
     /// within the round. Without it the recorded bytes are played as they are.
     pub rebase_time: bool,
-    /// `debug=on`: a global `SequenceNumber` on every event, from 0 at each boot.
+    /// `debug=on`: a global `SequenceNumber` on every event, from 0 at each boot, and `File`, `Line`, `Func`.
     pub sequence_numbers: bool,
     /// `timestampevents=yes`.
     pub timestamp: bool,

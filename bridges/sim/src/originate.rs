@@ -100,7 +100,8 @@ fn check(action: &Action) -> Result<Order, String> {
     };
     for name in ["ChannelId", "OtherChannelId"] {
         if text(name).is_some_and(|id| id.len() > CHANNEL_ID_BYTES_MAX) {
-            return Err(format!("Uniqueid length exceeds maximum of {CHANNEL_ID_BYTES_MAX}"));
+            // Asterisk's own words end in a line feed, and so the response has an extra empty line.
+            return Err(format!("Uniqueid length exceeds maximum of {CHANNEL_ID_BYTES_MAX}\n"));
         }
     }
     let (caller_name, caller_number) = caller(&text("CallerID").unwrap_or_default());
@@ -137,7 +138,8 @@ fn then(action: &Action) -> Result<Then, String> {
 fn caller(text: &str) -> (String, String) {
     match text.rsplit_once('<') {
         Some((name, number)) => {
-            (name.trim().trim_matches('"').to_owned(), number.trim_end().trim_end_matches('>').to_owned())
+            let name = name.trim().trim_matches('"').replace('\\', "");
+            (name, number.trim_end().trim_end_matches('>').to_owned())
         }
         None if text.bytes().all(|byte| byte.is_ascii_digit()) => (String::new(), text.to_owned()),
         None => (text.trim().trim_matches('"').to_owned(), String::new()),

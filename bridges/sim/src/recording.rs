@@ -194,7 +194,11 @@ fn head(message: &[u8]) -> Option<Event> {
     let mut event = Event::new(&name, &privilege);
     event.recorded_micros =
         take_header(&mut rest, "Timestamp").and_then(|text| clock::parse_timestamp(&text));
-    let _ = take_header(&mut rest, "SequenceNumber");
+    if take_header(&mut rest, "SequenceNumber").is_some() {
+        for name in ["File", "Line", "Func"] {
+            let _ = take_header(&mut rest, name);
+        }
+    }
     event.body = rest.to_vec();
     Some(event)
 }

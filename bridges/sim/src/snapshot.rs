@@ -31,6 +31,8 @@ pub(crate) struct Leg {
     pub(crate) state: ChannelState,
     pub(crate) caller_number: String,
     pub(crate) caller_name: String,
+    /// Whether the connected line is set, which for an originated channel is its caller too.
+    pub(crate) connected: bool,
     pub(crate) account: String,
     pub(crate) context: String,
     pub(crate) exten: String,
@@ -41,6 +43,17 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
+    /// The channel before it is given its caller and its variables.
+    pub(crate) fn blank(&self) -> Self {
+        Self {
+            caller_number: String::new(),
+            caller_name: String::new(),
+            account: String::new(),
+            variables: self.variables.iter().map(|(name, _)| (name.clone(), String::new())).collect(),
+            ..self.clone()
+        }
+    }
+
     /// An event of class `call` about this channel.
     pub(crate) fn event(&self, name: &str) -> Event {
         self.event_of(name, "call,all")
@@ -58,14 +71,16 @@ impl Leg {
         let (state, state_words) = self.state.words();
         let (number, name) = (unknown_if_empty(&self.caller_number), unknown_if_empty(&self.caller_name));
         let name = escape(name);
+        let (line_number, line_name) =
+            if self.connected { (number, name.as_str()) } else { ("<unknown>", "<unknown>") };
         for (header, value) in [
             ("Channel", self.name.as_str()),
             ("ChannelState", state),
             ("ChannelStateDesc", state_words),
             ("CallerIDNum", number),
             ("CallerIDName", &name),
-            ("ConnectedLineNum", number),
-            ("ConnectedLineName", &name),
+            ("ConnectedLineNum", line_number),
+            ("ConnectedLineName", line_name),
             ("Language", "en"),
             ("AccountCode", &self.account),
             ("Context", &self.context),

@@ -19,7 +19,7 @@ async fn an_answered_call_runs_its_course() {
     let sim = start(SimOptions { channel_variables: vec!["TAG".to_owned()], ..quick() }).await;
     let mut client = logged_in(&sim, "on").await;
     let more = "\nChannelId: order-1\nOtherChannelId: order-1b\nVariable: TAG=first\nVariable: A=1,B=2\n\
-                CallerID: \"Jürgen: \\the boss\" <4711>";
+                CallerID: \"Jürgen: the 'boss'\" <4711>";
     let queued = client.ask(&originate("Local/1000@flows", more)).await;
     assert_eq!(queued, "Response: Success\nActionID: o1\nMessage: Originate successfully queued\n");
     let mut events = client.through("Event: Hangup\n").await;
@@ -34,6 +34,7 @@ async fn an_answered_call_runs_its_course() {
             "VarSet",
             "VarSet",
             "NewCallerid",
+            "NewConnectedLine",
             "LocalBridge",
             "DialBegin",
             "Newstate",
@@ -50,13 +51,17 @@ async fn an_answered_call_runs_its_course() {
     );
     assert_eq!(header(&events[0], "Uniqueid"), "order-1");
     assert_eq!(header(&events[1], "Uniqueid"), "order-1b");
-    assert!(events[0].contains("\nChanVariable: TAG=first\n"));
-    assert!(events[0].contains("\nCallerIDName: Jürgen: \\\\the boss\n"), "C-escaped: {}", events[0]);
-    let response = &events[14];
+    assert!(
+        events[0].contains("\nChanVariable: TAG=\n") && events[6].contains("\nChanVariable: TAG=first\n")
+    );
+    assert!(events[0].contains("\nCallerIDName: <unknown>\n"));
+    let caller = "\nCallerIDName: Jürgen: the \\'boss\\'\n";
+    assert!(events[6].contains(caller), "C-escaped: {}", events[6]);
+    let response = &events[15];
     let channel = header(&events[0], "Channel");
     let tail = format!(
         "ActionID: o1\nResponse: Success\nChannel: {channel}\nApplication: Wait\nData: 3\nReason: 4\n\
-         Uniqueid: order-1\nCallerIDNum: 4711\nCallerIDName: Jürgen: \\the boss\nChanVariable({channel}): TAG=first\n"
+         Uniqueid: order-1\nCallerIDNum: 4711\nCallerIDName: Jürgen: the 'boss'\nChanVariable({channel}): TAG=first\n"
     );
     assert!(response.ends_with(&tail), "raw: {response}");
     let seen = sim.originates();
