@@ -1,0 +1,302 @@
+//! Every key of the configuration, in tables. The buses bring tables of their own.
+
+use amibus_contract::{Key, KeyKind};
+
+/// List actions whose items may be published as a snapshot: they read, and change nothing.
+pub const SNAPSHOT_LISTS: [&str; 12] = [
+    "Agents",
+    "BridgeList",
+    "ConfbridgeListRooms",
+    "CoreShowChannels",
+    "DeviceStateList",
+    "ExtensionStateList",
+    "ParkedCalls",
+    "PJSIPShowContacts",
+    "PJSIPShowEndpoints",
+    "PresenceStateList",
+    "QueueStatus",
+    "QueueSummary",
+];
+
+/// One table of the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    /// The table's name; empty for the keys at the top.
+    pub name: &'static str,
+    /// Whether it is written `[[name]]` and may be given several times.
+    pub repeated: bool,
+    /// What it is for, in a sentence or two.
+    pub doc: &'static str,
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+impl Group {
+    /// The table's heading in the file.
+    pub fn heading(&self) -> String {
+        if self.repeated { format!("[[{}]]", self.name) } else { format!("[{}]", self.name) }
+    }
+}
+
+/// The tables of the file without the buses', in the order of the documentation.
+pub const GROUPS: [Group; 9] = [
+    Group { name: "", repeated: false, doc: "Keys at the top of the file.", keys: TOP },
+    Group {
+        name: "server",
+        repeated: true,
+        doc: "One Asterisk server. Give as many as there are.",
+        keys: SERVER,
+    },
+    Group {
+        name: "filter",
+        repeated: true,
+        doc: "Which events go on, decided before anything is stored. The first filter that fits an event decides; \
+              an event that none fits is kept.",
+        keys: FILTER,
+    },
+    Group {
+        name: "spool",
+        repeated: false,
+        doc: "What is kept between Asterisk and the buses.",
+        keys: SPOOL,
+    },
+    Group { name: "command", repeated: false, doc: "How commands are carried out.", keys: COMMAND },
+    Group {
+        name: "command.allow",
+        repeated: true,
+        doc: "What commands may do. Without a rule nothing is allowed; a command must fit one rule whole. Login, \
+              Logoff, Challenge, Events, Filter and WaitEvent are never allowed.",
+        keys: ALLOW,
+    },
+    Group {
+        name: "http",
+        repeated: false,
+        doc: "Health and metrics: /live, /ready, /metrics and /version.",
+        keys: HTTP,
+    },
+    Group {
+        name: "log",
+        repeated: false,
+        doc: "What amibus says about itself, on standard error.",
+        keys: LOG,
+    },
+    Group { name: "shutdown", repeated: false, doc: "How amibus leaves on SIGTERM.", keys: SHUTDOWN },
+];
+
+/// Keys at the top.
+pub const TOP: &[Key] = &[
+    Key::with_default(
+        "prefix",
+        KeyKind::Text,
+        "ami",
+        "The first word of all topics, e.g. `ami` in `ami.event.pbx1.Hangup`; several words may be joined by dots.",
+    ),
+    Key::with_default(
+        "name",
+        KeyKind::Text,
+        "amibus",
+        "What this process calls itself towards the buses (client id, connection name).",
+    ),
+];
+
+/// Keys of `[[server]]`.
+pub const SERVER: &[Key] = &[
+    Key::required(
+        "name",
+        KeyKind::Text,
+        "The server's name in topics, `[a-z0-9][a-z0-9-]*`. No two servers share one.",
+    ),
+    Key::required(
+        "url",
+        KeyKind::Text,
+        "Where its AMI listens: `ami://HOST:PORT` (port 5038 unless given) or `amis://HOST:PORT` for TLS (5039).",
+    ),
+    Key::required("username", KeyKind::Text, "The AMI user, a section of manager.conf."),
+    Key::required("secret", KeyKind::Secret, "The AMI user's secret."),
+    Key::with_default(
+        "login",
+        KeyKind::Choice(&["md5", "plain"]),
+        "md5",
+        "How to log in: `md5` (challenge and response, the secret stays here) or `plain`.",
+    ),
+    Key::with_default(
+        "charset",
+        KeyKind::Text,
+        "utf-8",
+        "The charset of header values that are not UTF-8, by its WHATWG label, e.g. `windows-1252`.",
+    ),
+    Key::optional(
+        "tls.ca",
+        KeyKind::Text,
+        "A file of PEM certificates to trust in place of the system's. Only with `amis://`.",
+    ),
+    Key::optional("tls.cert", KeyKind::Text, "A file with our PEM certificate chain; needs `tls.key`."),
+    Key::optional("tls.key", KeyKind::Text, "A file with the PEM private key of `tls.cert`."),
+    Key::optional(
+        "tls.server_name",
+        KeyKind::Text,
+        "The name that the server's certificate must carry, where it is not the host in `url`.",
+    ),
+    Key::with_default(
+        "connect_timeout",
+        KeyKind::Duration,
+        "10s",
+        "How long connecting, TLS and login may take together.",
+    ),
+    Key::with_default(
+        "ping_interval",
+        KeyKind::Duration,
+        "10s",
+        "How often a quiet session is asked for a sign of life.",
+    ),
+    Key::with_default(
+        "ping_deadline",
+        KeyKind::Duration,
+        "5s",
+        "How long that sign may take before the connection counts as dead.",
+    ),
+    Key::with_default("reconnect_min", KeyKind::Duration, "250ms", "The first wait before connecting again."),
+    Key::with_default(
+        "reconnect_max",
+        KeyKind::Duration,
+        "30s",
+        "The longest wait before connecting again; waits double from the first, with jitter.",
+    ),
+    Key::with_default(
+        "retry_wrong_secret",
+        KeyKind::Duration,
+        "60s",
+        "The wait before logging in again when the login was refused.",
+    ),
+    Key::with_default(
+        "action_deadline",
+        KeyKind::Duration,
+        "30s",
+        "How long an action may take to be answered, with its event list, before its outcome is `unknown`.",
+    ),
+    Key::with_default(
+        "snapshot",
+        KeyKind::TextList,
+        "[\"CoreShowChannels\", \"BridgeList\", \"QueueStatus\"]",
+        "List actions whose items are published after every (re)connect, so that consumers can correct their state; \
+         `[]` for none. Known are Agents, BridgeList, ConfbridgeListRooms, CoreShowChannels, DeviceStateList, \
+         ExtensionStateList, ParkedCalls, PJSIPShowContacts, PJSIPShowEndpoints, PresenceStateList, QueueStatus and \
+         QueueSummary.",
+    ),
+];
+
+/// Keys of `[[filter]]`.
+pub const FILTER: &[Key] = &[
+    Key::optional("servers", KeyKind::TextList, "Globs on the server's name; left out: every server."),
+    Key::optional(
+        "events",
+        KeyKind::TextList,
+        "Globs on the event's name, in any case; left out: every event.",
+    ),
+    Key::optional(
+        "fields",
+        KeyKind::ListMap,
+        "Globs on header values: `fields.Context = [\"sales*\"]`. Each named header must be there and one of its \
+         globs must fit.",
+    ),
+    Key::required("do", KeyKind::Choice(&["drop", "keep"]), "What becomes of an event that fits."),
+];
+
+/// Keys of `[spool]`.
+pub const SPOOL: &[Key] = &[
+    Key::with_default(
+        "dir",
+        KeyKind::Text,
+        "/var/lib/amibus",
+        "The folder for the journal of commands (`commands.sqlite`); made if missing. It is only needed where \
+         commands are taken.",
+    ),
+    Key::with_default(
+        "max_bytes",
+        KeyKind::Size,
+        "64MiB",
+        "How much of each server's events is held **in memory** for buses that cannot take them now. Beyond it the \
+         oldest go, and each bus that missed some gets one `gap` message with their count. In this version nothing \
+         of it survives the process.",
+    ),
+];
+
+/// Keys of `[command]`.
+pub const COMMAND: &[Key] = &[
+    Key::with_default(
+        "concurrency",
+        KeyKind::Integer { min: 1, max: 10_000 },
+        "64",
+        "How many commands are worked on at once, over all servers.",
+    ),
+    Key::with_default(
+        "max_command_bytes",
+        KeyKind::Size,
+        "64KiB",
+        "The longest command taken; a longer one is rejected unread.",
+    ),
+    Key::with_default(
+        "default_deadline",
+        KeyKind::Duration,
+        "5min",
+        "How long after its arrival a command without a deadline of its own may still be sent.",
+    ),
+    Key::with_default(
+        "final_timeout",
+        KeyKind::Duration,
+        "2min",
+        "How long an Originate with `wait: final` may take until its OriginateResponse, before its outcome is \
+         `unknown`.",
+    ),
+    Key::with_default(
+        "journal_max_age",
+        KeyKind::Duration,
+        "7d",
+        "How long the outcomes of commands are kept, so that a repeated id is recognised.",
+    ),
+];
+
+/// Keys of `[[command.allow]]`.
+pub const ALLOW: &[Key] = &[
+    Key::required("actions", KeyKind::TextList, "Globs on the AMI action's name, in any case."),
+    Key::optional("servers", KeyKind::TextList, "Globs on the server's name; left out: every server."),
+    Key::optional(
+        "fields",
+        KeyKind::ListMap,
+        "Globs on fields: `fields.Context = [\"sales\"]`. Each named field must be given and every value of it must \
+         fit one of its globs. Fields that run programs or read secrets (Originate's Application and Data, \
+         Getvar's Variable, ...) are refused unless named here.",
+    ),
+];
+
+/// Keys of `[http]`.
+pub const HTTP: &[Key] = &[Key::optional(
+    "listen",
+    KeyKind::Text,
+    "The address and port to listen on, e.g. `127.0.0.1:9438`. Without it nothing listens.",
+)];
+
+/// Keys of `[log]`.
+pub const LOG: &[Key] = &[
+    Key::with_default(
+        "level",
+        KeyKind::Text,
+        "info",
+        "`error`, `warn`, `info`, `debug`, `trace`, or directives such as `warn,amibus::command=debug`. The \
+         environment variable RUST_LOG goes before it.",
+    ),
+    Key::with_default(
+        "format",
+        KeyKind::Choice(&["auto", "text", "json"]),
+        "auto",
+        "`auto`: text on a terminal, JSON otherwise.",
+    ),
+];
+
+/// Keys of `[shutdown]`.
+pub const SHUTDOWN: &[Key] = &[Key::with_default(
+    "drain",
+    KeyKind::Duration,
+    "10s",
+    "How long to go on delivering what was read and finishing what was begun, before leaving all the same.",
+)];

@@ -1,0 +1,196 @@
+//! The tables that are given once or not at all: `[spool]`, `[command]`, `[http]`, `[log]`, `[shutdown]`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use amibus_contract::{Context, message::check_prefix};
+
+use super::{
+    keys::{COMMAND, HTTP, LOG, SHUTDOWN, SPOOL},
+    rules,
+    tree::{Origin, Raw, Table},
+    units,
+    walker::{Faults, Section, walk},
+};
+use crate::command::policy;
+
+/// The least that may be held in memory for a server, in bytes.
+pub const MIN_SPOOL_BYTES: u64 = 1024 * 1024;
+/// The least and the greatest `max_command_bytes`.
+pub const COMMAND_BYTES: (u64, u64) = (256, 16 * 1024 * 1024);
+
+/// `[spool]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// The folder for what must survive the process.
+    pub dir: PathBuf,
+    /// How much of each server's events is held.
+    pub max_bytes: u64,
+}
+
+/// `[command]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandConfig {
+    /// How many commands are worked on at once.
+    pub concurrency: usize,
+    /// The longest command taken.
+    pub max_command_bytes: usize,
+    /// How long after its arrival a command without a deadline may be sent.
+    pub default_deadline: Duration,
+    /// How long to wait for an OriginateResponse.
+    pub final_timeout: Duration,
+    /// How long outcomes are kept.
+    pub journal_max_age: Duration,
+    /// What commands may do; empty: nothing.
+    pub allow: Vec<policy::Rule>,
+}
+
+/// `[http]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// Where to listen; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// The format of this word, `auto` for any other.
+    pub fn parse(word: &str) -> Self {
+        match word {
+            "text" => Self::Text,
+            "json" => Self::Json,
+            _ => Self::Auto,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// A level or directives, valid.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// `[shutdown]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long to drain.
+    pub drain: Duration,
+}
+
+/// Checks a table that is given once or not at all.
+fn section(
+    root: &Table,
+    name: &'static str,
+    keys: &'static [amibus_contract::Key],
+    others: &[&'static str],
+    faults: &mut Faults<'_>,
+) -> Section {
+    let nothing = Table::default();
+    match root.0.get(name) {
+        None => walk(&nothing, &Origin::File(0), name, keys, others, faults),
+        Some(entry) => match &entry.node.raw {
+            Raw::Table(table) => walk(table, &entry.node.origin, name, keys, others, faults),
+            other => {
+                faults.note(&entry.key, name, format!("must be a table [{name}], not {}", other.what()));
+                walk(&nothing, &entry.key, name, keys, others, faults)
+            }
+        },
+    }
+}
+
+pub(super) fn context(top: &Section, faults: &mut Faults<'_>) -> Context {
+    let prefix = top.values.text("prefix").unwrap_or_default().to_owned();
+    if let Err(error) = check_prefix(&prefix) {
+        top.note(faults, "prefix", error.to_string());
+    }
+    let instance = top.values.text("name").unwrap_or_default().to_owned();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if instance.is_empty() || instance.len() > 64 || !instance.chars().all(plain) {
+        top.note(faults, "name", "must be 1 to 64 of [A-Za-z0-9_-]");
+    }
+    Context { prefix, instance }
+}
+
+pub(super) fn command(root: &Table, servers: &[&str], faults: &mut Faults<'_>) -> CommandConfig {
+    let section = section(root, "command", COMMAND, &["allow"], faults);
+    let (least, most) = COMMAND_BYTES;
+    at_least(&section, "max_command_bytes", least, faults);
+    if section.values.size("max_command_bytes").is_some_and(|bytes| bytes > most) {
+        section.note(faults, "max_command_bytes", format!("must be at most {}", units::show_size(most)));
+    }
+    let allow = match root.0.get("command").map(|entry| &entry.node.raw) {
+        Some(Raw::Table(table)) => rules::allows(table.0.get("allow"), servers, faults),
+        _ => Vec::new(),
+    };
+    let duration = |key: &str| section.values.duration(key).unwrap_or_default();
+    for key in ["default_deadline", "final_timeout", "journal_max_age"] {
+        if section.values.duration(key) == Some(Duration::ZERO) {
+            section.note(faults, key, "must be longer than nothing");
+        }
+    }
+    let size = section.values.size("max_command_bytes").and_then(|bytes| usize::try_from(bytes).ok());
+    let count = section.values.integer("concurrency").and_then(|count| usize::try_from(count).ok());
+    CommandConfig {
+        concurrency: count.unwrap_or(1),
+        max_command_bytes: size.unwrap_or_default(),
+        default_deadline: duration("default_deadline"),
+        final_timeout: duration("final_timeout"),
+        journal_max_age: duration("journal_max_age"),
+        allow,
+    }
+}
+
+pub(super) fn http(root: &Table, faults: &mut Faults<'_>) -> Http {
+    let section = section(root, "http", HTTP, &[], faults);
+    let listen = section.values.text("listen").and_then(|text| match text.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            let message = format!("must be an address and a port, e.g. \"127.0.0.1:9438\", not {text:?}");
+            section.note(faults, "listen", message);
+            None
+        }
+    });
+    Http { listen }
+}
+
+pub(super) fn log(root: &Table, faults: &mut Faults<'_>) -> Log {
+    let section = section(root, "log", LOG, &[], faults);
+    let level = section.values.text("level").unwrap_or("info").to_owned();
+    if let Err(message) = crate::logging::check(&level) {
+        section.note(faults, "level", message);
+    }
+    Log { level, format: LogFormat::parse(section.values.text("format").unwrap_or_default()) }
+}
+
+pub(super) fn spool(root: &Table, faults: &mut Faults<'_>) -> Spool {
+    let section = section(root, "spool", SPOOL, &[], faults);
+    at_least(&section, "max_bytes", MIN_SPOOL_BYTES, faults);
+    Spool {
+        dir: section.values.text("dir").unwrap_or_default().into(),
+        max_bytes: section.values.size("max_bytes").unwrap_or_default(),
+    }
+}
+
+pub(super) fn shutdown(root: &Table, faults: &mut Faults<'_>) -> Shutdown {
+    let section = section(root, "shutdown", SHUTDOWN, &[], faults);
+    Shutdown { drain: section.values.duration("drain").unwrap_or_default() }
+}
+
+fn at_least(section: &Section, key: &str, least: u64, faults: &mut Faults<'_>) {
+    if section.values.size(key).is_some_and(|bytes| bytes < least) {
+        section.note(faults, key, format!("must be at least {}", units::show_size(least)));
+    }
+}
