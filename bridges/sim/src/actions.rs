@@ -67,11 +67,7 @@ fn answer(world: &World, session: &Session, action: &Action, name: &str) -> Vec<
         "QueueStatus" => lists::queue_status(world, action),
         "QueueSummary" => lists::queue_summary(action),
         "Getvar" => channel_actions::get_variable(world, action),
-        _ => ACTIONS
-            .iter()
-            .filter(|(_, classes)| session.may(*classes))
-            .fold(Reply::new("Success", action), |reply, (name, _)| reply.line(name, "Simulated."))
-            .end(),
+        _ => list_commands(session, action),
     }
 }
 
@@ -100,6 +96,14 @@ fn admit(world: &World, session: &Session, action: &Action) -> Result<&'static s
             Err(Reply::error(action, &format!("Invalid/unknown command: {asked}. {words}")))
         }
     }
+}
+
+fn list_commands(session: &Session, action: &Action) -> Vec<u8> {
+    let allowed = ACTIONS.iter().filter(|(_, classes)| session.may(*classes));
+    let line = |reply: Reply, name: &str, needed: u32| {
+        reply.line(name, &format!("Simulated.  (Priv: {})", classes::names(needed)))
+    };
+    allowed.fold(Reply::new("Success", action), |reply, (name, needed)| line(reply, name, *needed)).end()
 }
 
 fn events(world: &World, session: &Session, action: &Action) -> Vec<u8> {

@@ -54,6 +54,17 @@ pub(crate) fn of_mask(words: &str) -> u32 {
     }
 }
 
+/// The names of classes as `ListCommands` shows them: `call,reporting,all`, or `<none>`.
+pub(crate) fn names(mask: u32) -> String {
+    let mut names: Vec<&str> =
+        NAMES.iter().filter(|(_, bit)| mask & bit != 0).map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        return "<none>".to_owned();
+    }
+    names.push("all");
+    names.join(",")
+}
+
 fn of_names(list: &str) -> u32 {
     list.split(',')
         .filter_map(|word| NAMES.iter().find(|(name, _)| word.trim().eq_ignore_ascii_case(name)))

@@ -83,6 +83,8 @@ async fn a_user_sees_and_does_only_what_the_classes_allow() {
         "and no FullyBooted before it, which needs read=system"
     );
     assert!(client.ask("Action: Ping").await.contains("Ping: Pong"), "which needs no class");
+    let commands = client.ask("Action: ListCommands").await;
+    assert!(commands.contains("\nPing: Simulated.  (Priv: <none>)\n") && !commands.contains("\nOriginate: "));
     let mut other = Client::connect(&sim).await;
     other.ask("Action: Login\nUsername: amibus\nSecret: amibus").await;
     assert!(client.is_silent(Duration::from_millis(50)).await, "SuccessfulAuth is of class security");

@@ -116,3 +116,19 @@ async fn latin1_servers_write_latin1() {
     let bytes = client.rest().await;
     assert!(bytes.windows(15).any(|window| window == b"Name: J\xfcrgen ?\r"), "{}", bytes.escape_ascii());
 }
+
+#[tokio::test]
+async fn the_demo_goes_round_and_leaves_nothing_behind() {
+    let options = SimOptions { speed: 1000.0, ..SimOptions::demo() };
+    assert_eq!(options.play.len(), 3);
+    let sim = start(options).await;
+    let mut client = logged_in(&sim, "call").await;
+    let mut calls = BTreeSet::new();
+    while calls.len() < 12 {
+        let message = client.message().await;
+        if message.starts_with("Event: Hangup\n") {
+            calls.insert(header(&message, "Linkedid").to_owned());
+        }
+        assert!(sim.channels().len() <= 10, "four, four and two channels at most: {:?}", sim.channels());
+    }
+}
