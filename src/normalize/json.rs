@@ -1,0 +1,134 @@
+//! Writing JSON: strings without looking at each byte, base64, and fixed-width numbers.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+const ONES: u64 = u64::MAX / 255;
+const HIGH: u64 = ONES << 7;
+
+/// Appends a JSON string. `text` must be UTF-8; then so is what is appended.
+#[inline]
+pub(crate) fn string(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    escaped(out, text);
+    out.push(b'"');
+}
+
+/// Appends the inside of a JSON string.
+#[inline]
+pub(crate) fn escaped(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    while let Some((plain, [special, after @ ..])) = rest.split_at_checked(plain_bytes(rest)) {
+        out.extend_from_slice(plain);
+        escape(out, *special);
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Appends a JSON string of base64.
+pub(crate) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+    out.push(b'"');
+}
+
+/// The bytes that a JSON string of base64 stands for.
+pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// Appends `value` in at least `width` (at most 20) decimal digits.
+pub(crate) fn padded(out: &mut Vec<u8>, mut value: u64, width: usize) {
+    let mut digits = [b'0'; 20];
+    let mut used = 0;
+    for digit in digits.iter_mut().rev() {
+        if value == 0 && used >= width.max(1) {
+            break;
+        }
+        *digit = b'0' + (value % 10) as u8;
+        value /= 10;
+        used += 1;
+    }
+    out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
+}
+
+/// How many bytes from the start need no escape.
+#[inline]
+fn plain_bytes(text: &[u8]) -> usize {
+    let (words, tail) = text.as_chunks::<8>();
+    let mut plain = 0;
+    for word in words {
+        let found = specials(u64::from_le_bytes(*word));
+        if found != 0 {
+            return plain + found.trailing_zeros() as usize / 8;
+        }
+        plain += 8;
+    }
+    plain + tail.iter().take_while(|byte| !matches!(byte, 0..0x20 | b'"' | b'\\')).count()
+}
+
+/// The high bit of each byte below 0x20, of each quote and each backslash; exact up to the first that is set.
+#[inline]
+fn specials(word: u64) -> u64 {
+    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word;
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (control | zero_in(word ^ (ONES * 0x22)) | zero_in(word ^ (ONES * 0x5C))) & HIGH
+}
+
+fn escape(out: &mut Vec<u8>, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            let hex = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', hex(byte >> 4), hex(byte & 15)]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(text in "(?s)\\PC{0,9}[\u{0}-\u{7f}]{0,20}.{0,12}") {
+            let mut out = Vec::new();
+            string(&mut out, text.as_bytes());
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).expect("JSON"), text);
+        }
+    }
+
+    #[test]
+    fn every_byte_at_every_place_of_a_word() {
+        for byte in 0..0x80_u8 {
+            for place in 0..17 {
+                let mut text = [b'\x7f'; 17];
+                text[place] = byte;
+                let mut out = Vec::new();
+                string(&mut out, &text);
+                let back: String = serde_json::from_slice(&out).expect("JSON");
+                assert_eq!(back.as_bytes(), text, "{byte:#x} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_padded() {
+        let write = |value, width| {
+            let mut out = Vec::new();
+            padded(&mut out, value, width);
+            String::from_utf8(out).expect("digits")
+        };
+        assert_eq!(write(42, 20), "00000000000000000042");
+        assert_eq!(write(u64::MAX, 20), "18446744073709551615");
+        assert_eq!((write(0, 0), write(7, 2), write(1234, 2)), ("0".into(), "07".into(), "1234".into()));
+    }
+}

@@ -1,0 +1,151 @@
+//! AMI message to JSON and back. Pure: no clock, no file, no socket.
+//!
+//! [`event`] writes one message as a CloudEvent into the caller's buffer, in one pass, without allocating for each
+//! header. Its `data` holds Asterisk's own header names, and:
+//!
+//! - a number where the field is by nature a number and the digits are canonical ([`fields`]), else a string;
+//! - an array for a header that repeats, and for the words of `Privilege`;
+//! - an object for channel variables (`ChanVariable` with any prefix, `Variable` of `Status`,
+//!   `ChanVariable(Channel)` of `OriginateResponse`);
+//! - text without the C escapes or the URL encoding that Asterisk put around it ([`value`]).
+//!
+//! **Lossless**: [`restore`] rebuilds every line byte for byte. What would not be rebuilt from its converted form stays
+//! readable and has its exact bytes beside it. Keys that begin with one `$` are ours:
+//!
+//! | key | when | what |
+//! |---|---|---|
+//! | `$bytes` | not UTF-8, or not escaped as Asterisk does | by header, the values in base64; an array where the header repeats |
+//! | `$lines` | no colon, a name that is not UTF-8, or all lines of a message that begins with neither `Event` nor `Response` | whole lines, in order |
+//! | `$order` | a header repeats with others between, or lacks the blank after its colon | the key of each line; `Name:` for `Name:value` |
+//!
+//! A header whose own name begins with `$` gets one more in front.
+
+mod data;
+mod envelope;
+pub(crate) mod fields;
+mod json;
+mod lines;
+mod number;
+pub mod restore;
+mod value;
+
+use std::time::SystemTime;
+
+use amibus_ami::Frame;
+use amibus_contract::{Kind, TopicError, message};
+use encoding_rs::Encoding;
+
+pub use envelope::{Encoded, ReadError, SEQUENCE_DIGITS, read};
+pub use number::{MAX_JUMP, Numbers, REORDER_WINDOW, sequence_number, timestamp_micros};
+pub use restore::{RestoreError, restore};
+
+use crate::route;
+use envelope::Head;
+use lines::Lines;
+
+/// What is the same for all messages of one server. Built once.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    server: String,
+    charset: &'static Encoding,
+}
+
+/// Why a profile could not be built. Nothing mends it but another configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// Not a server's name.
+    #[error(transparent)]
+    Server(#[from] TopicError),
+    /// Not a charset of the WHATWG encoding standard.
+    #[error("unknown charset {0:?}; known are e.g. windows-1252, iso-8859-15, koi8-r, shift_jis, gbk")]
+    Charset(String),
+}
+
+impl Profile {
+    /// `charset` is what text that is not UTF-8 is decoded by; without one, its bad bytes are replaced.
+    ///
+    /// # Errors
+    /// When the server's name cannot be in a topic, or nobody knows the charset.
+    pub fn new(server: &str, charset: Option<&str>) -> Result<Self, ProfileError> {
+        message::check_server(server)?;
+        let charset = match charset {
+            None => encoding_rs::UTF_8,
+            Some(label) => Encoding::for_label_no_replacement(label.as_bytes())
+                .ok_or_else(|| ProfileError::Charset(label.to_owned()))?,
+        };
+        Ok(Self { server: server.to_owned(), charset })
+    }
+
+    /// The server's configured name.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+}
+
+/// What makes one record of the log this one.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp<'a> {
+    /// Its position in the server's log.
+    pub sequence: u64,
+    /// When it was read.
+    pub received: SystemTime,
+    /// Which life of Asterisk it comes from, where that is known.
+    pub boot: Option<&'a str>,
+    /// Asterisk's SequenceNumber, if [`Numbers::lend`] granted it. With `boot` it makes the id.
+    pub number: Option<u32>,
+    /// The log's own identity, never used by another log.
+    pub log: &'a str,
+}
+
+/// What amibus itself has to say: a link state, a response.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// The last word of its topic and type: a state, an action.
+    pub name: &'a str,
+    /// What it is about, if that is a call.
+    pub subject: Option<&'a str>,
+    /// The call key, `None` for the server's.
+    pub key: Option<&'a str>,
+    /// Of a response, its command's id.
+    pub correlation: Option<&'a str>,
+    /// Its `data`: one JSON value.
+    pub data: &'a [u8],
+}
+
+/// Appends a message as a CloudEvent of type `ami.event.<Event>`; what is no event is called
+/// [`route::UNPARSED`].
+pub fn event(profile: &Profile, frame: Frame<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Encoded {
+    let lines = Lines::of(frame);
+    let (subject, key) = (lines.ids.subject(), lines.ids.key());
+    let micros = timestamp_micros(&frame).unwrap_or_else(|| envelope::micros(stamp.received));
+    let name = route::name(&frame);
+    let head =
+        Head { kind: Kind::Event, name, subject, key, correlation: None, number: stamp.number, micros };
+    envelope::write(profile, &head, stamp, out, |out| data::write(&lines, profile.charset, out))
+}
+
+/// Appends the `data` of a message alone: an item of a list, a response.
+pub fn data(profile: &Profile, frame: Frame<'_>, out: &mut Vec<u8>) {
+    data::write(&Lines::of(frame), profile.charset, out);
+}
+
+/// Appends what amibus itself has to say as a CloudEvent. Its id is always the log's.
+pub fn envelope(profile: &Profile, notice: &Notice<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Encoded {
+    let head = Head {
+        kind: notice.kind,
+        name: notice.name.as_bytes(),
+        subject: notice.subject,
+        key: notice.key,
+        correlation: notice.correlation,
+        number: None,
+        micros: envelope::micros(stamp.received),
+    };
+    envelope::write(profile, &head, stamp, out, |out| out.extend_from_slice(notice.data))
+}
+
+/// Whether the table of field names has that one, as a number or as text.
+pub fn is_known_field(name: &str) -> bool {
+    fields::is_known(name.as_bytes())
+}
