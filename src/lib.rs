@@ -1,4 +1,18 @@
 //! amibus bridges Asterisk to a message bus.
 
+pub mod asterisk;
+pub mod buses;
+pub mod command;
+pub mod config;
+pub mod daemon;
+pub mod filter;
 pub mod health;
+pub mod intake;
+pub mod link;
+pub mod logging;
 pub mod metrics;
+pub mod normalize;
+pub mod outlet;
+pub mod queue;
+pub mod route;
+pub mod writer;

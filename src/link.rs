@@ -9,10 +9,7 @@ use amibus_contract::{Kind, Message};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{
-    normalize::{self, Envelope, Profile},
-    queue::Lost,
-};
+use crate::{normalize::Notice, queue::Lost, writer::Writer};
 
 /// What was not seen of Asterisk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,19 +25,18 @@ pub struct Gap {
 }
 
 /// The link is up.
-pub fn up(profile: &Profile, id: &str, sequence: u64, asterisk: &str, boot: Option<&str>, resumed: bool) -> Message {
+pub fn up(writer: &Writer, sequence: u64, asterisk: &str, boot: Option<&str>, resumed: bool) -> Message {
     let data = json!({ "state": "up", "asterisk": asterisk, "boot": boot, "resumed": resumed });
-    message(profile, "up", id, Some(sequence), SystemTime::now(), &data)
+    message(writer, "up", sequence, &data)
 }
 
 /// The link is down.
-pub fn down(profile: &Profile, id: &str, sequence: u64, reason: &str) -> Message {
-    let data = json!({ "state": "down", "reason": reason });
-    message(profile, "down", id, Some(sequence), SystemTime::now(), &data)
+pub fn down(writer: &Writer, sequence: u64, reason: &str) -> Message {
+    message(writer, "down", sequence, &json!({ "state": "down", "reason": reason }))
 }
 
-/// Something was not seen.
-pub fn gap(profile: &Profile, id: &str, sequence: u64, gap: &Gap) -> Message {
+/// Something was not seen, by no bus.
+pub fn gap(writer: &Writer, sequence: u64, gap: &Gap) -> Message {
     let data = json!({
         "state": "gap",
         "reason": gap.reason,
@@ -51,22 +47,22 @@ pub fn gap(profile: &Profile, id: &str, sequence: u64, gap: &Gap) -> Message {
         "until": time(gap.until),
         "bus": null,
     });
-    message(profile, "gap", id, Some(sequence), SystemTime::now(), &data)
+    message(writer, "gap", sequence, &data)
 }
 
 /// The items of one list action, as they are at this place in the sequence. `items` are `data` objects, JSON.
-pub fn snapshot(profile: &Profile, id: &str, sequence: u64, list: &str, items: &[Vec<u8>]) -> Message {
+pub fn snapshot(writer: &Writer, sequence: u64, list: &str, items: &[Vec<u8>]) -> Message {
     let head = json!({ "state": "snapshot", "list": list, "at": format!("{sequence:020}") });
     let mut data = head.to_string().into_bytes();
     data.pop();
     data.extend_from_slice(b",\"items\":[");
     data.extend_from_slice(&items.join(&b','));
     data.extend_from_slice(b"]}");
-    raw(profile, "snapshot", id, Some(sequence), SystemTime::now(), &data)
+    writer.notice(&notice("snapshot", &data), sequence, SystemTime::now())
 }
 
-/// What one bus will not get, since the queue was full.
-pub fn dropped(profile: &Profile, bus: &str, lost: &Lost) -> Message {
+/// What one bus will not get, since the queue was full. It stands where the last lost message would.
+pub fn dropped(writer: &Writer, bus: &str, lost: &Lost) -> Message {
     let data = json!({
         "state": "gap",
         "reason": "dropped",
@@ -77,31 +73,15 @@ pub fn dropped(profile: &Profile, bus: &str, lost: &Lost) -> Message {
         "until": time(lost.until),
         "bus": bus,
     });
-    let id = format!("{}:dropped:{bus}", profile.id(lost.last));
-    message(profile, "gap", &id, Some(lost.last), lost.until, &data)
+    writer.notice_to(bus, &notice("gap", data.to_string().as_bytes()), lost.last, lost.until)
 }
 
-fn message(
-    profile: &Profile,
-    state: &str,
-    id: &str,
-    sequence: Option<u64>,
-    time: SystemTime,
-    data: &Value,
-) -> Message {
-    raw(profile, state, id, sequence, time, data.to_string().as_bytes())
+fn message(writer: &Writer, state: &str, sequence: u64, data: &Value) -> Message {
+    writer.notice(&notice(state, data.to_string().as_bytes()), sequence, SystemTime::now())
 }
 
-fn raw(
-    profile: &Profile,
-    state: &str,
-    id: &str,
-    sequence: Option<u64>,
-    time: SystemTime,
-    data: &[u8],
-) -> Message {
-    let envelope = Envelope { kind: Kind::Link, name: state, id, key: None, correlation: None, time, sequence, data };
-    normalize::envelope(profile, &envelope)
+fn notice<'a>(state: &'a str, data: &'a [u8]) -> Notice<'a> {
+    Notice { kind: Kind::Link, name: state, subject: None, key: None, correlation: None, data }
 }
 
 /// RFC 3339 in UTC with microseconds.

@@ -13,8 +13,8 @@ use tracing::{debug, error, info, warn};
 use crate::{
     link,
     metrics::{BusMetrics, LaneMetrics, ServerMetrics},
-    normalize::Profile,
     queue::{Batch, Queue, Reader},
+    writer::Writer,
 };
 
 /// The first wait after a fault that may pass, in milliseconds; doubled up to [`RETRY_MAX_MS`].
@@ -29,7 +29,7 @@ const GAUGE_EVERY: Duration = Duration::from_secs(1);
 /// One server's lane to one bus.
 pub struct Lane {
     /// The server, for what the lane itself publishes.
-    pub profile: Arc<Profile>,
+    pub writer: Arc<Writer>,
     /// The server's queue.
     pub queue: Arc<Queue>,
     /// The lane's number in the queue.
@@ -90,7 +90,7 @@ impl Lane {
     ) -> usize {
         let open = match outlet {
             Some(open) => open,
-            None => match self.bridge.outlet(self.profile.server()).await {
+            None => match self.bridge.outlet(self.writer.server()).await {
                 Ok(opened) => outlet.insert(opened),
                 Err(fault) => {
                     self.wait(&fault, retry).await;
@@ -138,7 +138,7 @@ impl Lane {
         let counter = if kept { &self.metrics.dead_lettered } else { &self.metrics.dropped };
         counter.inc();
         error!(
-            server = self.profile.server(),
+            server = self.writer.server(),
             bus = self.bridge.name(),
             id = &*message.attributes.id,
             topic = message.topic.as_str(),
@@ -177,14 +177,14 @@ impl Lane {
         self.metrics.dropped.inc_by(lost.count());
         self.server_metrics.gaps("dropped").inc();
         warn!(
-            server = self.profile.server(),
+            server = self.writer.server(),
             bus = self.bridge.name(),
             missed = lost.count(),
             first = lost.first,
             last = lost.last,
             "the queue was full; announced as a gap"
         );
-        batch.messages.insert(0, link::dropped(&self.profile, self.bridge.name(), &lost));
+        batch.messages.insert(0, link::dropped(&self.writer, self.bridge.name(), &lost));
     }
 
     fn refresh(&self) {
@@ -203,7 +203,7 @@ struct Retry {
 impl Retry {
     fn failed(&mut self, lane: &Lane, fault: &Fault) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        let (server, bus) = (lane.profile.server(), lane.bridge.name());
+        let (server, bus) = (lane.writer.server(), lane.bridge.name());
         if fault.decision == Decision::Stop {
             error!(server, bus, %fault, "the bus takes nothing until this is mended");
             return RETRY_STOPPED;
@@ -218,7 +218,7 @@ impl Retry {
 
     fn succeeded(&mut self, lane: &Lane) {
         if std::mem::take(&mut self.failures) > 0 {
-            info!(server = lane.profile.server(), bus = lane.bridge.name(), "publishing again");
+            info!(server = lane.writer.server(), bus = lane.bridge.name(), "publishing again");
         }
     }
 }

@@ -112,20 +112,21 @@ impl Queue {
         Arc::new(Self { limit_bytes, state: Mutex::new(state), lanes })
     }
 
-    /// Appends the message that `make` makes of its sequence number, and returns that number. Never waits for a bus.
-    pub fn append(&self, make: impl FnOnce(u64) -> Message) -> u64 {
+    /// Appends the message that `make` makes of its sequence number, and returns it. Never waits for a bus.
+    pub fn append(&self, make: impl FnOnce(u64) -> Message) -> Message {
         let mut state = self.lock();
         let sequence = state.first + state.records.len() as u64;
         let message = make(sequence);
         let bytes = message.body.len() + RECORD_OVERHEAD_BYTES;
         state.bytes += bytes;
+        let appended = message.clone();
         state.records.push_back(Record { message, bytes, appended: Instant::now(), at: SystemTime::now() });
         state.shrink(self.limit_bytes);
         drop(state);
         for lane in &self.lanes {
             lane.notify_one();
         }
-        sequence
+        appended
     }
 
     /// The reader of lane number `lane`, counted from zero. Each lane has one reader.
@@ -262,12 +263,13 @@ mod tests {
     use super::*;
 
     fn append(queue: &Queue, bytes: usize) -> u64 {
-        queue.append(|n| Message {
+        let message = queue.append(|n| Message {
             topic: Topic::new("ami", Kind::Event, "pbx1", "X").expect("valid"),
             key: "k".into(),
             attributes: Attributes { sequence: Some(n.to_string().into()), ..Attributes::default() },
             body: vec![b'x'; bytes].into(),
-        })
+        });
+        message.attributes.sequence.and_then(|s| s.parse().ok()).expect("a number")
     }
 
     fn numbers(batch: &Batch) -> Vec<u64> {

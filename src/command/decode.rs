@@ -102,7 +102,11 @@ fn open_cloud_event(entries: &mut Vec<(String, Json)>) -> Result<Envelope, Comma
     let mut keys = Keys { entries: std::mem::take(entries), path: "" };
     let version = keys.text("specversion", 8)?;
     if version.as_deref() != Some("1.0") {
-        return Err(CommandError::at(Code::InvalidField, "specversion", "only CloudEvents 1.0 is understood"));
+        return Err(CommandError::at(
+            Code::InvalidField,
+            "specversion",
+            "only CloudEvents 1.0 is understood",
+        ));
     }
     let kind = keys.text("type", 200)?.unwrap_or_default();
     let Some(action) = kind.strip_prefix("ami.command.") else {
@@ -138,7 +142,8 @@ fn build(mut keys: Keys, envelope: Envelope, partial: &mut Partial) -> Result<Co
     let action = keys.agree("action", action, envelope.action)?;
     partial.action = keys.agree("action", action, partial.action.take())?;
     let deadline = keys.text("deadline", 64)?;
-    let deadline = keys.agree("deadline", deadline, envelope.expiry)?.map(|text| keys.time(&text)).transpose()?;
+    let deadline =
+        keys.agree("deadline", deadline, envelope.expiry)?.map(|text| keys.time(&text)).transpose()?;
     let wait = match keys.text("wait", 16)?.as_deref() {
         None | Some("response") => Wait::Response,
         Some("final") => Wait::Final,
@@ -236,9 +241,8 @@ impl Keys {
     fn refuse_the_rest(&self) -> Result<(), CommandError> {
         const KNOWN: [&str; 6] = ["id", "server", "action", "deadline", "wait", "fields"];
         let Some((key, _)) = self.entries.first() else { return Ok(()) };
-        let near = KNOWN.iter().max_by(|a, b| {
-            strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key))
-        });
+        let near =
+            KNOWN.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
         let text = format!("a command has no such key; the nearest is {:?}", near.copied().unwrap_or("id"));
         Err(CommandError::at(Code::UnknownField, format!("{}{key}", self.path), text))
     }

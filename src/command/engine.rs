@@ -19,9 +19,9 @@ use tracing::{debug, info, warn};
 
 use super::{
     decode::{Command, Partial, decode},
-    error::{Code, CommandError, Outcome},
+    error::{Code, CommandError},
     finals::Finals,
-    journal::{Claim, Journal, JournalError},
+    journal::{Claim, Journal, JournalError, Record},
     policy::Policy,
     response::{self, Response},
     send::{Errand, build},
@@ -29,8 +29,8 @@ use super::{
 use crate::{
     asterisk::Actions,
     metrics::{BusMetrics, CommandMetrics},
-    normalize::Profile,
     queue::Queue,
+    writer::Writer,
 };
 
 /// Requests of one bus that are held at once, waiting or in work; beyond that the rest waits on the bus.
@@ -43,12 +43,8 @@ const INLET_RETRY: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// The longest command, in bytes.
     pub max_command_bytes: usize,
-    /// Commands in work at once, a server.
-    pub concurrency: usize,
     /// A command without a deadline of its own gets this long; `None`: for ever.
     pub default_deadline: Option<Duration>,
-    /// How long Asterisk may take to answer an action, its list included.
-    pub action_deadline: Duration,
     /// How much longer than the Originate's own Timeout its end is awaited.
     pub final_timeout: Duration,
 }
@@ -56,17 +52,29 @@ pub struct Settings {
 /// One server as the engine sees it.
 pub struct Server {
     /// How its messages are written.
-    pub profile: Arc<Profile>,
+    pub writer: Arc<Writer>,
     /// Where its responses go, for every bus.
     pub queue: Arc<Queue>,
     /// The way to its Asterisk.
     pub actions: Actions,
     /// The Originates whose end is awaited.
     pub finals: Arc<Finals>,
+    /// How long Asterisk may take to answer an action, its list included.
+    pub action_deadline: Duration,
     /// What is counted.
     pub metrics: CommandMetrics,
     /// Bounds the commands in work.
     pub permits: Arc<Semaphore>,
+}
+
+/// What answers commands for servers that are not configured.
+pub struct Nowhere {
+    /// How the answers are written.
+    pub writer: Arc<Writer>,
+    /// A queue without lanes: these answers go to their sender alone.
+    pub queue: Arc<Queue>,
+    /// What is counted.
+    pub metrics: CommandMetrics,
 }
 
 /// Everything that carries out commands.
@@ -75,9 +83,8 @@ pub struct Engine {
     policy: Policy,
     journal: Arc<Journal>,
     servers: BTreeMap<String, Server>,
-    /// Writes responses to commands for servers that are not configured.
-    nowhere: Arc<Profile>,
-    nowhere_metrics: CommandMetrics,
+    /// For commands to servers that are not configured.
+    nowhere: Nowhere,
     /// The ids in work in this process, with their end.
     running: Mutex<HashMap<String, watch::Receiver<Option<Arc<Answer>>>>>,
 }
@@ -85,7 +92,6 @@ pub struct Engine {
 /// What goes back for one request.
 struct Answer {
     message: Message,
-    outcome: Outcome,
     /// Set when the request could not be read.
     unreadable: Option<Rejection>,
 }
@@ -95,7 +101,6 @@ struct Circumstances {
     bus: &'static str,
     sender: Option<String>,
     durable: bool,
-    reply_wanted: bool,
 }
 
 impl Engine {
@@ -105,11 +110,10 @@ impl Engine {
         policy: Policy,
         journal: Arc<Journal>,
         servers: BTreeMap<String, Server>,
-        nowhere: (Arc<Profile>, CommandMetrics),
+        nowhere: Nowhere,
     ) -> Arc<Self> {
-        let (nowhere, nowhere_metrics) = nowhere;
         let running = Mutex::default();
-        Arc::new(Self { settings, policy, journal, servers, nowhere, nowhere_metrics, running })
+        Arc::new(Self { settings, policy, journal, servers, nowhere, running })
     }
 
     /// Records `unknown` for what a dead process had begun to send, and publishes it. Once, before any command.
@@ -177,8 +181,8 @@ impl Engine {
 
     async fn handle(&self, request: Request, bus: &'static str, metrics: &BusMetrics) {
         let decoded = decode(&request, self.settings.max_command_bytes);
-        let Request { sender, durable, reply_wanted, mut handle, .. } = request;
-        let circumstances = Circumstances { bus, sender, durable, reply_wanted };
+        let Request { sender, durable, mut handle, .. } = request;
+        let circumstances = Circumstances { bus, sender, durable };
         let answer = keeping(handle.as_mut(), self.answer(decoded, &circumstances)).await;
         if let Err(fault) = handle.reply(&answer.message).await {
             warn!(bus, %fault, id = &*answer.message.attributes.id, "the reply could not be sent");
@@ -242,7 +246,13 @@ impl Engine {
         answer
     }
 
-    async fn claimed(&self, server: &Server, id: &str, command: &Command, how: &Circumstances) -> Arc<Answer> {
+    async fn claimed(
+        &self,
+        server: &Server,
+        id: &str,
+        command: &Command,
+        how: &Circumstances,
+    ) -> Arc<Answer> {
         let claim = {
             let (id, command, sender) = (id.to_owned(), command.clone(), how.sender.clone());
             self.blocking(move |journal| journal.claim(&id, &command, sender.as_deref())).await
@@ -251,18 +261,18 @@ impl Engine {
             Ok(Claim::Ours) => return self.run(server, id, command, how).await,
             Ok(Claim::Done(record)) => {
                 debug!(id, outcome = record.outcome, "delivered again; the recorded outcome is answered");
-                let message = response::replay(&server.profile, id, command, &record);
-                let outcome = Outcome::parse(&record.outcome).unwrap_or(Outcome::Unknown);
-                return Arc::new(Answer { message, outcome, unreadable: None });
+                let message = self.replay(server, id, command, &record);
+                return Arc::new(Answer { message, unreadable: None });
             }
             Ok(Claim::Interrupted) => {
                 let text = "amibus was ended between sending it and recording what became of it";
                 let error = CommandError::new(Code::Interrupted, text);
                 let response = Response::of_error(Some(id.into()), &command.server, &command.action, error);
-                return self.finish(server, id, command, how, response).await;
+                return self.finish(server, id, how, response).await;
             }
             Ok(Claim::Reused) => {
-                let text = format!("the id {id:?} was used before for another payload; an id is for one command");
+                let text =
+                    format!("the id {id:?} was used before for another payload; an id is for one command");
                 CommandError::at(Code::IdReused, "id", text)
             }
             Err(error) => not_recorded(&error),
@@ -274,9 +284,10 @@ impl Engine {
         server.metrics.running.inc();
         let errand = Errand { settings: &self.settings, server, id, command, may_wait: how.durable };
         let own_id = id.to_owned();
-        let response = errand.run(async || self.blocking(move |journal| journal.sending(&own_id)).await).await;
+        let response =
+            errand.run(async || self.blocking(move |journal| journal.sending(&own_id)).await).await;
         server.metrics.running.dec();
-        self.finish(server, id, command, how, response).await
+        self.finish(server, id, how, response).await
     }
 
     /// Records the outcome, publishes it, and makes the answer.
@@ -284,7 +295,6 @@ impl Engine {
         &self,
         server: &Server,
         id: &str,
-        command: &Command,
         how: &Circumstances,
         response: Response,
     ) -> Arc<Answer> {
@@ -292,12 +302,12 @@ impl Engine {
             Ok(message) => message,
             Err(error) => {
                 tracing::error!(id, %error, "an outcome could not be recorded");
-                response.append(&server.profile, &server.queue)
+                self.append(Some(server), &response)
             }
         };
-        audit(command, Some(id), how, &response);
+        audit(how, &response);
         server.metrics.finished(response.outcome.as_str()).inc();
-        Arc::new(Answer { message, outcome: response.outcome, unreadable: None })
+        Arc::new(Answer { message, unreadable: None })
     }
 
     /// Journal first, then the buses, then the journal again with what was published.
@@ -309,16 +319,43 @@ impl Engine {
     ) -> Result<Message, JournalError> {
         let (own_id, outcome, data) = (id.to_owned(), response.outcome.as_str(), response.data());
         self.blocking(move |journal| journal.done(&own_id, outcome, &data)).await?;
-        let message = match server {
-            Some(server) => response.append(&server.profile, &server.queue),
-            None => response.unsequenced(&self.nowhere),
-        };
+        let message = self.append(server, response);
         let (id, body) = (id.to_owned(), message.body.clone());
         self.blocking(move |journal| journal.published(&id, &body)).await?;
         Ok(message)
     }
 
+    /// The recorded outcome once more, byte for byte where it was published.
+    fn replay(&self, server: &Server, id: &str, command: &Command, record: &Record) -> Message {
+        let again = || {
+            let (writer, queue) = (&server.writer, &server.queue);
+            response::append(writer, queue, Some(id), &command.action, &record.response)
+        };
+        record.body.clone().and_then(|body| server.writer.read(body)).unwrap_or_else(again)
+    }
+
+    fn append(&self, server: Option<&Server>, response: &Response) -> Message {
+        let (writer, queue) = match server {
+            Some(server) => (&server.writer, &server.queue),
+            None => (&self.nowhere.writer, &self.nowhere.queue),
+        };
+        response::append(writer, queue, response.id.as_deref(), &response.action, &response.data())
+    }
+
     /// An answer that the journal does not keep: nothing was claimed.
+    fn unclaimed(
+        &self,
+        server: Option<&Server>,
+        response: Response,
+        unreadable: Option<Rejection>,
+        how: &Circumstances,
+    ) -> Arc<Answer> {
+        audit(how, &response);
+        let metrics = server.map_or(&self.nowhere.metrics, |server| &server.metrics);
+        metrics.finished(response.outcome.as_str()).inc();
+        Arc::new(Answer { message: self.append(server, &response), unreadable })
+    }
+
     fn rejected(
         &self,
         server: Option<&Server>,
@@ -328,14 +365,7 @@ impl Engine {
         how: &Circumstances,
     ) -> Arc<Answer> {
         let response = Response::of_error(id, &command.server, &command.action, error);
-        audit(command, response.id.as_deref(), how, &response);
-        let message = match server {
-            Some(server) => response.append(&server.profile, &server.queue),
-            None => response.unsequenced(&self.nowhere),
-        };
-        let metrics = server.map_or(&self.nowhere_metrics, |server| &server.metrics);
-        metrics.finished(response.outcome.as_str()).inc();
-        Arc::new(Answer { message, outcome: response.outcome, unreadable: None })
+        self.unclaimed(server, response, None, how)
     }
 
     fn unreadable(&self, error: CommandError, partial: Partial, how: &Circumstances) -> Arc<Answer> {
@@ -344,25 +374,10 @@ impl Engine {
             message: error.message.clone(),
             field: error.field.clone(),
         };
-        info!(
-            bus = how.bus,
-            sender = how.sender,
-            id = partial.id,
-            code = error.code.as_str(),
-            field = error.field,
-            error = error.message,
-            "a command that cannot be read is rejected"
-        );
         let server = partial.server.as_deref().and_then(|name| self.servers.get(name));
         let (name, action) = (partial.server.unwrap_or_default(), partial.action.unwrap_or_default());
         let response = Response::of_error(partial.id, &name, &action, error);
-        let message = match server {
-            Some(server) => response.append(&server.profile, &server.queue),
-            None => response.unsequenced(&self.nowhere),
-        };
-        let metrics = server.map_or(&self.nowhere_metrics, |server| &server.metrics);
-        metrics.finished(response.outcome.as_str()).inc();
-        Arc::new(Answer { message, outcome: response.outcome, unreadable: Some(rejection) })
+        self.unclaimed(server, response, Some(rejection), how)
     }
 
     async fn blocking<T: Send + 'static>(
@@ -406,23 +421,24 @@ async fn keeping<T>(handle: &mut dyn Handle, work: impl Future<Output = T>) -> T
 }
 
 fn not_recorded(error: &JournalError) -> CommandError {
-    let text = format!("the journal could not record it, so it was not sent: {error:?}");
+    let text = format!("the journal could not record it, so it was not sent: {error}");
     CommandError::new(Code::NotRecorded, text)
 }
 
 /// One line for every command: who, what, verdict.
-fn audit(command: &Command, id: Option<&str>, how: &Circumstances, response: &Response) {
+fn audit(how: &Circumstances, response: &Response) {
+    let error = response.error.as_ref();
     info!(
         target: "amibus::audit",
         bus = how.bus,
         sender = how.sender,
-        id,
-        server = command.server,
-        action = command.action,
+        id = response.id,
+        server = response.server,
+        action = response.action,
         outcome = response.outcome.as_str(),
-        code = response.error.as_ref().map(|e| e.code.as_str()),
-        field = response.error.as_ref().and_then(|e| e.field.as_deref()),
+        code = error.map(|error| error.code.as_str()),
+        field = error.and_then(|error| error.field.as_deref()),
+        error = error.map(|error| error.message.as_str()),
         "command"
     );
 }
-

@@ -99,6 +99,8 @@ codes! {
     Interrupted = "interrupted" => Unknown,
     /// Asterisk said Success, but its list was longer than the limits and is left out.
     ListTooLong = "list_too_long" => Executed,
+    /// Asterisk said Success, but the end of its list did not come in time; the list is left out.
+    ListIncomplete = "list_incomplete" => Executed,
 }
 
 /// An error as it stands in a response.

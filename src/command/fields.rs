@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The most headers that `fields` may become; Asterisk takes 128 with Action and ActionID.
-pub const MAX_FIELDS: usize = 120;
+const MAX_FIELDS: usize = 120;
 
 /// Headers that amibus sets itself.
 const OURS: [&str; 4] = ["Action", "ActionID", "ChannelId", "OtherChannelId"];
@@ -48,12 +48,7 @@ pub(super) fn headers(fields: Option<Json>, path: &str) -> Result<Vec<(String, S
     Ok(headers)
 }
 
-fn add(
-    headers: &mut Vec<(String, String)>,
-    name: &str,
-    value: Json,
-    at: &str,
-) -> Result<(), CommandError> {
+fn add(headers: &mut Vec<(String, String)>, name: &str, value: Json, at: &str) -> Result<(), CommandError> {
     match value {
         Json::Array(items) => {
             for (index, item) in items.into_iter().enumerate() {
@@ -91,7 +86,8 @@ fn scalar(value: Json, at: &str) -> Result<String, CommandError> {
 /// `name=value` as Asterisk reads it back: what would split or vanish is protected by a backslash.
 fn assignment(name: &str, value: &str, at: &str) -> Result<String, CommandError> {
     if name.is_empty() || name.contains(['=', ',', '"', '\\', '\'']) || name.trim() != name {
-        let text = "the name of a channel variable: not empty, no '=', comma, quote, backslash or outer blank";
+        let text =
+            "the name of a channel variable: not empty, no '=', comma, quote, backslash or outer blank";
         return Err(CommandError::at(Code::InvalidField, at, text));
     }
     let mut line = String::with_capacity(name.len() + value.len() + 1);

@@ -113,16 +113,18 @@ impl Journal {
     pub fn claim(&self, id: &str, command: &Command, sender: Option<&str>) -> Result<Claim, JournalError> {
         self.remove_old_at_times()?;
         let connection = self.lock();
-        let added = connection.prepare_cached(
-            "INSERT INTO command (id, payload_hash, server, action, sender, state, claimed_at)
+        let added = connection
+            .prepare_cached(
+                "INSERT INTO command (id, payload_hash, server, action, sender, state, claimed_at)
              VALUES (?1, ?2, ?3, ?4, ?5, 'claimed', ?6) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![id, command.payload_hash, command.server, command.action, sender, now()])?;
+            )?
+            .execute(params![id, command.payload_hash, command.server, command.action, sender, now()])?;
         if added == 1 {
             return Ok(Claim::Ours);
         }
-        let mut find = connection
-            .prepare_cached("SELECT payload_hash, state, outcome, response, body FROM command WHERE id = ?1")?;
+        let mut find = connection.prepare_cached(
+            "SELECT payload_hash, state, outcome, response, body FROM command WHERE id = ?1",
+        )?;
         let found = find.query_row([id], |row| {
             let hash: String = row.get(0)?;
             let state: String = row.get(1)?;

@@ -202,10 +202,8 @@ mod tests {
 
     #[test]
     fn every_value_of_a_bound_field_must_match() {
-        let rules = [rule(
-            &["Originate"],
-            &[("Context", &["sales"]), ("Channel", &["PJSIP/*", "Local/*@sales"])],
-        )];
+        let rules =
+            [rule(&["Originate"], &[("Context", &["sales"]), ("Channel", &["PJSIP/*", "Local/*@sales"])])];
         let fine = command("Originate", &[("Context", "sales"), ("channel", "PJSIP/100"), ("Exten", "1")]);
         assert_eq!(denied(&rules, &fine), None);
         for (headers, field) in [

@@ -1,25 +1,19 @@
 //! The one terminal outcome of a command, and the message that says it.
 //!
 //! The `data` of a response is built once and kept in the journal; the envelope around it is made where the message
-//! takes its place in the server's sequence. Its CloudEvents `id` follows from the command's id, so that a
-//! consumer and JetStream recognise a repeat.
+//! takes its place in the server's sequence.
 
 use std::time::SystemTime;
 
 use amibus_ami::{Frame, OwnedFrame, Reply};
-use amibus_contract::{Bytes, Kind, Message};
+use amibus_contract::{Kind, Message};
 use sha2::{Digest, Sha256};
 
 use super::{
     decode::Command,
     error::{Code, CommandError, Outcome},
-    journal::Record,
 };
-use crate::{
-    asterisk::ActionFailure,
-    normalize::{self, Envelope, Profile},
-    queue::Queue,
-};
+use crate::{asterisk::ActionFailure, normalize::Notice, queue::Queue, writer::Writer};
 
 /// An outcome with what Asterisk said.
 #[derive(Clone, Debug)]
@@ -30,8 +24,10 @@ pub struct Response {
     pub outcome: Outcome,
     /// Why, where it did not simply succeed.
     pub error: Option<CommandError>,
-    server: String,
-    action: String,
+    /// The server's name as the command gave it.
+    pub server: String,
+    /// The action as the command gave it.
+    pub action: String,
     response: Option<Vec<u8>>,
     events: Vec<Vec<u8>>,
     call: Option<serde_json::Value>,
@@ -53,16 +49,16 @@ impl Response {
     }
 
     /// Asterisk's answer: Success (`Goodbye` and the like count as such) or Error, with its event list.
-    pub fn of_reply(id: &str, command: &Command, profile: &Profile, reply: &Reply) -> Self {
+    pub fn of_reply(id: &str, command: &Command, writer: &Writer, reply: &Reply) -> Self {
         let mut response = Self::plain(id, command);
-        response.answered(profile, &reply.response);
+        response.answered(writer, &reply.response);
         let list = reply.items.iter().chain(&reply.complete);
-        response.events = list.map(|event| data(profile, event.frame())).collect();
+        response.events = list.map(|event| writer.data(event.frame())).collect();
         response
     }
 
     /// What is known when there is no whole answer.
-    pub fn of_failure(id: &str, command: &Command, profile: &Profile, failure: ActionFailure) -> Self {
+    pub fn of_failure(id: &str, command: &Command, writer: &Writer, failure: ActionFailure) -> Self {
         let mut response = Self::plain(id, command);
         let (code, text) = match failure {
             ActionFailure::NotConnected | ActionFailure::NotBooted | ActionFailure::NeverWritten => {
@@ -71,17 +67,20 @@ impl Response {
             ActionFailure::Lost { written: false } => {
                 (Code::Unavailable, "the connection broke before it was sent".to_owned())
             }
-            ActionFailure::Lost { .. } => {
-                (Code::ConnectionLost, "the connection broke after it was sent and before it was answered".into())
+            ActionFailure::Lost { .. } => (
+                Code::ConnectionLost,
+                "the connection broke after it was sent and before it was answered".into(),
+            ),
+            ActionFailure::TimedOut { response: Some(ref answered) } => {
+                response.answered(writer, answered);
+                let text = "the end of its event list did not come in time (server.action_deadline)";
+                (Code::ListIncomplete, text.to_owned())
             }
-            ActionFailure::TimedOut { response: ref answered, .. } => {
-                if let Some(answered) = answered {
-                    response.answered(profile, answered);
-                }
+            ActionFailure::TimedOut { response: None } => {
                 (Code::NoAnswer, "Asterisk did not answer in time (server.action_deadline)".to_owned())
             }
             ActionFailure::TooLarge { response: ref answered, .. } => {
-                response.answered(profile, answered);
+                response.answered(writer, answered);
                 (Code::ListTooLong, failure.to_string())
             }
         };
@@ -91,16 +90,17 @@ impl Response {
     }
 
     /// Joins what became of the call that an Originate started; `None`: it was not seen in time.
-    pub fn join(&mut self, seen: Option<OwnedFrame>, profile: &Profile) {
+    pub fn join(&mut self, seen: Option<OwnedFrame>, writer: &Writer) {
         let Some(seen) = seen else {
-            let text = "Asterisk queued it, but its OriginateResponse was not seen in time (command.final_timeout)";
+            let text =
+                "Asterisk queued it, but its OriginateResponse was not seen in time (command.final_timeout)";
             self.outcome = Outcome::Unknown;
             self.error = Some(CommandError::new(Code::FinalNotSeen, text));
             return;
         };
         let frame = seen.frame();
         self.call = Some(call(&frame));
-        self.events.push(data(profile, frame));
+        self.events.push(writer.data(frame));
     }
 
     /// The `data` of the response, JSON.
@@ -131,26 +131,6 @@ impl Response {
         out
     }
 
-    /// Gives the response its place in the server's sequence, for every bus, and answers the message.
-    pub fn append(&self, profile: &Profile, queue: &Queue) -> Message {
-        let mut message = None;
-        queue.append(|sequence| {
-            let made = self.message(profile, Some(sequence));
-            message = Some(made.clone());
-            made
-        });
-        message.unwrap_or_else(|| self.unsequenced(profile))
-    }
-
-    /// The message without a place in any sequence: no server of ours is concerned.
-    pub fn unsequenced(&self, profile: &Profile) -> Message {
-        self.message(profile, None)
-    }
-
-    fn message(&self, profile: &Profile, sequence: Option<u64>) -> Message {
-        envelope(profile, self.id.as_deref(), &self.action, &self.data(), sequence)
-    }
-
     fn plain(id: &str, command: &Command) -> Self {
         Self {
             id: Some(id.to_owned()),
@@ -164,9 +144,9 @@ impl Response {
         }
     }
 
-    fn answered(&mut self, profile: &Profile, answer: &OwnedFrame) {
+    fn answered(&mut self, writer: &Writer, answer: &OwnedFrame) {
         let frame = answer.frame();
-        self.response = Some(data(profile, frame));
+        self.response = Some(writer.data(frame));
         let refused = frame.name().eq_ignore_ascii_case(b"Error");
         self.outcome = if refused { Outcome::Refused } else { Outcome::Executed };
         if refused {
@@ -175,6 +155,13 @@ impl Response {
             self.error = Some(CommandError::new(Code::AsteriskError, words));
         }
     }
+}
+
+/// Gives a response its place in a server's sequence, for every bus, and answers the message.
+pub fn append(writer: &Writer, queue: &Queue, id: Option<&str>, action: &str, data: &[u8]) -> Message {
+    let name = if action.is_empty() { "Unknown" } else { action };
+    let notice = Notice { kind: Kind::Response, name, subject: None, key: id, correlation: id, data };
+    queue.append(|sequence| writer.notice(&notice, sequence, SystemTime::now()))
 }
 
 /// An id for a command that has none.
@@ -192,45 +179,6 @@ pub fn channel_id(server: &str, id: &str) -> String {
     format!("amibus-{}", digest(&[server, id]))
 }
 
-/// The answer to a command that ended before: byte for byte what was published, where it was.
-pub fn replay(profile: &Profile, id: &str, command: &Command, record: &Record) -> Message {
-    let mut message = envelope(profile, Some(id), &command.action, &record.response, None);
-    if let Some(body) = &record.body {
-        message.body = Bytes::from(body.clone());
-    }
-    message
-}
-
-fn envelope(
-    profile: &Profile,
-    id: Option<&str>,
-    action: &str,
-    data: &[u8],
-    sequence: Option<u64>,
-) -> Message {
-    let fresh;
-    let id_hash = match id {
-        Some(id) => digest(&[profile.server(), id]),
-        None => {
-            fresh = fresh_id();
-            digest(&[&fresh])
-        }
-    };
-    normalize::envelope(
-        profile,
-        &Envelope {
-            kind: Kind::Response,
-            name: action,
-            id: &format!("{}:response:{id_hash}", profile.server()),
-            key: id,
-            correlation: id,
-            time: SystemTime::now(),
-            sequence,
-            data,
-        },
-    )
-}
-
 /// What became of the call, in words beside the numbers (`Reason` of `OriginateResponse`, `main/manager.c`).
 fn call(frame: &Frame<'_>) -> serde_json::Value {
     let text = |name| frame.first(name).map(|v| String::from_utf8_lossy(v).into_owned());
@@ -245,12 +193,6 @@ fn call(frame: &Frame<'_>) -> serde_json::Value {
         _ => "failed",
     };
     serde_json::json!({ "result": result, "reason": reason, "uniqueid": text("Uniqueid"), "channel": text("Channel") })
-}
-
-fn data(profile: &Profile, frame: Frame<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(frame.raw().len() + 256);
-    normalize::data(profile, frame, &mut out);
-    out
 }
 
 fn digest(parts: &[&str]) -> String {

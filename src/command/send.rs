@@ -58,7 +58,7 @@ impl Errand<'_> {
             return self.failed(CommandError::new(Code::NotRecorded, text));
         }
         let sent = loop {
-            let answer_by = Instant::now() + self.settings.action_deadline;
+            let answer_by = Instant::now() + self.server.action_deadline;
             match self.server.actions.run(action.clone(), answer_by.into_std()).await {
                 Err(failure) if never_written(&failure) && self.may_wait => {
                     if let Err(error) = self.wait_until_ready(deadline).await {
@@ -69,15 +69,15 @@ impl Errand<'_> {
             }
         };
         drop(permit);
-        let profile = &self.server.profile;
+        let writer = &self.server.writer;
         let mut response = match sent {
-            Ok(reply) => Response::of_reply(self.id, self.command, profile, &reply),
-            Err(failure) => Response::of_failure(self.id, self.command, profile, failure),
+            Ok(reply) => Response::of_reply(self.id, self.command, writer, &reply),
+            Err(failure) => Response::of_failure(self.id, self.command, writer, failure),
         };
         if let (Some(finals), Outcome::Executed) = (finals, response.outcome) {
             let within = self.settings.final_timeout + originate_timeout(self.command);
             let seen = tokio::time::timeout(within, finals).await;
-            response.join(seen.ok().and_then(Result::ok), profile);
+            response.join(seen.ok().and_then(Result::ok), writer);
         }
         response
     }
@@ -125,7 +125,8 @@ pub(super) fn build(command: &Command, channel_id: Option<&str>) -> Result<Actio
     for (name, value) in &command.headers {
         if is_originate(command) && name.eq_ignore_ascii_case("Async") {
             if !["true", "yes", "1", "on"].iter().any(|yes| yes.eq_ignore_ascii_case(value)) {
-                let text = "an Originate is always asynchronous: leave Async out, wait with \"wait\":\"final\"";
+                let text =
+                    "an Originate is always asynchronous: leave Async out, wait with \"wait\":\"final\"";
                 return Err(CommandError::at(Code::InvalidField, "fields.Async", text));
             }
             continue;

@@ -33,6 +33,13 @@ pub struct Bus {
     pub bridge: SharedBridge,
 }
 
+impl Bus {
+    /// Whether the bus is configured to bring commands: every bus has a key `commands`, a flag or an address.
+    pub fn takes_commands(&self) -> bool {
+        self.values.flag("commands") == Some(true) || self.values.text("commands").is_some()
+    }
+}
+
 impl fmt::Debug for Bus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bus")

@@ -13,6 +13,7 @@ mod kafka;
 mod nats;
 mod ports;
 mod process;
+mod program;
 mod python;
 mod tls;
 
@@ -21,5 +22,6 @@ pub use kafka::{KAFKA_PASSWORD, KAFKA_USER, Kafka, KafkaOptions};
 pub use nats::{Nats, NatsOptions};
 pub use ports::Ports;
 pub use process::Process;
+pub use program::Program;
 pub use python::{Python, python};
 pub use tls::Certificates;

@@ -1,0 +1,331 @@
+//! The whole, put together: sessions, intakes, queues, lanes, and the engine of commands.
+//!
+//! Leaving goes the way of the data: stop reading and taking commands, finish what was begun, deliver what is
+//! queued, close the buses; each within what is left of one limit.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use amibus_contract::{Scope, SharedBridge};
+use anyhow::Context as _;
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    asterisk::{self, Actions, ClientCertificate, ServerSettings, Target, TlsSettings, run_events},
+    command::{
+        Engine,
+        engine::{self, Nowhere},
+        finals::Finals,
+        journal::Journal,
+        policy::Policy,
+    },
+    config::{self, Config},
+    filter::Filter,
+    health::Health,
+    intake::{Intake, Seen},
+    metrics::Metrics,
+    normalize::Profile,
+    outlet::Lane,
+    queue::Queue,
+    writer::Writer,
+};
+
+/// The file of the journal of commands in `spool.dir`.
+pub const JOURNAL_FILE: &str = "commands.sqlite";
+/// What answers to commands for unknown servers are signed with.
+const NOWHERE: &str = "unknown";
+/// The first wait after an inlet that could not be opened; doubled up to [`INLET_RETRY_MAX`].
+const INLET_RETRY_MIN: Duration = Duration::from_millis(250);
+/// The longest wait after an inlet that could not be opened.
+const INLET_RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// amibus at work.
+pub struct Daemon {
+    /// What is well and what is not.
+    pub health: Arc<Health>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    queues: Vec<Arc<Queue>>,
+    bridges: Vec<SharedBridge>,
+    /// Ends sessions and inlets.
+    stop: CancellationToken,
+    /// Ends commands in work and lanes that still deliver.
+    give_up: CancellationToken,
+    sessions: TaskTracker,
+    inlets: TaskTracker,
+    lanes: JoinSet<u64>,
+}
+
+/// One server while the daemon is being put together.
+struct Site {
+    settings: Arc<ServerSettings>,
+    writer: Arc<Writer>,
+    queue: Arc<Queue>,
+    finals: Arc<Finals>,
+}
+
+impl Daemon {
+    /// Starts everything. Servers and buses that cannot be reached yet are tried again and again.
+    ///
+    /// # Errors
+    /// When the journal cannot be opened, or a rule is none.
+    pub async fn start(config: &Config) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let bridges: Vec<SharedBridge> = config.buses.iter().map(|bus| Arc::clone(&bus.bridge)).collect();
+        let names = config.servers.iter().map(|server| server.name.clone());
+        let required = config.buses.iter().map(|bus| (Arc::clone(&bus.bridge), bus.required));
+        let health = Arc::new(Health::new(names, required));
+        let sites = sites(config)?;
+        let mut daemon = Self {
+            health,
+            metrics,
+            queues: sites.iter().map(|site| Arc::clone(&site.queue)).collect(),
+            bridges,
+            stop: CancellationToken::new(),
+            give_up: CancellationToken::new(),
+            sessions: TaskTracker::new(),
+            inlets: TaskTracker::new(),
+            lanes: JoinSet::new(),
+        };
+        daemon.start_lanes(config, &sites);
+        let servers = daemon.start_sessions(config, sites)?;
+        daemon.start_commands(config, servers).await?;
+        Ok(daemon)
+    }
+
+    fn start_lanes(&mut self, config: &Config, sites: &[Site]) {
+        for site in sites {
+            for (number, bus) in config.buses.iter().enumerate() {
+                let lane = Lane {
+                    writer: Arc::clone(&site.writer),
+                    queue: Arc::clone(&site.queue),
+                    number,
+                    bridge: Arc::clone(&bus.bridge),
+                    batch_messages: bus.batch_messages,
+                    batch_bytes: bus.batch_bytes,
+                    metrics: self.metrics.lane(site.writer.server(), bus.name),
+                    bus_metrics: self.metrics.bus(bus.name),
+                    server_metrics: self.metrics.server(site.writer.server()),
+                };
+                self.lanes.spawn(lane.run(self.give_up.clone()));
+            }
+        }
+    }
+
+    fn start_sessions(
+        &self,
+        config: &Config,
+        sites: Vec<Site>,
+    ) -> anyhow::Result<BTreeMap<String, engine::Server>> {
+        let filter = Arc::new(Filter::new(&config.filters).context("[[filter]]")?);
+        let mut servers = BTreeMap::new();
+        for site in sites {
+            let name = site.writer.server().to_owned();
+            let intake = Intake {
+                writer: Arc::clone(&site.writer),
+                queue: Arc::clone(&site.queue),
+                filter: Arc::clone(&filter),
+                finals: Arc::clone(&site.finals),
+                action_ids: site.settings.action_ids.clone(),
+                metrics: self.metrics.server(&name),
+                health: Arc::clone(&self.health),
+                seen: Seen::default(),
+            };
+            self.sessions.spawn(run_events(Arc::clone(&site.settings), intake, self.stop.clone()));
+            let (actions, session) = Actions::new(Arc::clone(&site.settings));
+            self.inlets.spawn(session.run(self.give_up.clone()));
+            let server = engine::Server {
+                writer: site.writer,
+                queue: site.queue,
+                actions,
+                finals: site.finals,
+                action_deadline: site.settings.action_deadline,
+                metrics: self.metrics.commands(&name),
+                permits: Arc::new(Semaphore::new(config.command.concurrency)),
+            };
+            servers.insert(name, server);
+        }
+        Ok(servers)
+    }
+
+    async fn start_commands(
+        &self,
+        config: &Config,
+        servers: BTreeMap<String, engine::Server>,
+    ) -> anyhow::Result<()> {
+        if !config.buses.iter().any(config::Bus::takes_commands) {
+            return Ok(());
+        }
+        let path = config.spool.dir.join(JOURNAL_FILE);
+        let journal = open_journal(&config.spool.dir, &path, config.command.journal_max_age)?;
+        let policy = Policy::new(&config.command.allow).context("[[command.allow]]")?;
+        let nowhere = Nowhere {
+            writer: Arc::new(Writer::new(Profile::new(NOWHERE, None)?, &config.prefix, &identity()?)?),
+            queue: Queue::new(0, 0),
+            metrics: self.metrics.commands(""),
+        };
+        let settings = engine::Settings {
+            max_command_bytes: config.command.max_command_bytes,
+            default_deadline: Some(config.command.default_deadline),
+            final_timeout: config.command.final_timeout,
+        };
+        let names = servers.keys().cloned().collect();
+        let engine = Engine::new(settings, policy, Arc::new(journal), servers, nowhere);
+        let unknown = engine.recover().await.with_context(|| format!("the journal {}", path.display()))?;
+        if unknown > 0 {
+            warn!(commands = unknown, "a process before this one ended with commands in flight");
+        }
+        let scope = Scope { prefix: config.prefix.clone(), servers: names };
+        for bus in config.buses.iter().filter(|bus| bus.takes_commands()) {
+            let taking = take_commands(
+                Arc::clone(&engine),
+                Arc::clone(&bus.bridge),
+                scope.clone(),
+                self.metrics.bus(bus.name),
+                self.stop.clone(),
+                self.give_up.clone(),
+            );
+            self.inlets.spawn(taking);
+        }
+        Ok(())
+    }
+
+    /// Leaves in order within `limit`. Answers how many messages could not be delivered.
+    pub async fn leave(mut self, limit: Duration) -> u64 {
+        let deadline = Instant::now() + limit;
+        self.health.drain();
+        self.stop.cancel();
+        self.sessions.close();
+        self.inlets.close();
+        let give_up = self.give_up.clone();
+        // The action sessions live until the commands in work are done, so only these are waited for here.
+        let _ = tokio::time::timeout_at(deadline, self.sessions.wait()).await;
+        while self.inlets.len() > self.queues.len() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        for queue in &self.queues {
+            queue.close();
+        }
+        let mut left = 0;
+        let drained = async {
+            while let Some(lane) = self.lanes.join_next().await {
+                left += lane.unwrap_or_default();
+            }
+        };
+        if tokio::time::timeout_at(deadline, drained).await.is_err() {
+            give_up.cancel();
+            while let Some(lane) = self.lanes.join_next().await {
+                left += lane.unwrap_or_default();
+            }
+        }
+        give_up.cancel();
+        let rest = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(250));
+        for bridge in &self.bridges {
+            left += bridge.close(rest).await;
+        }
+        let _ = tokio::time::timeout(rest, self.inlets.wait()).await;
+        match left {
+            0 => info!("everything was delivered"),
+            left => warn!(messages = left, "left before everything was delivered (shutdown.drain)"),
+        }
+        left
+    }
+}
+
+/// Opens the inlet of one bus, again and again until it works, and serves it.
+async fn take_commands(
+    engine: Arc<Engine>,
+    bridge: SharedBridge,
+    scope: Scope,
+    metrics: crate::metrics::BusMetrics,
+    stop: CancellationToken,
+    give_up: CancellationToken,
+) {
+    let bus = bridge.name();
+    let mut pause = INLET_RETRY_MIN;
+    loop {
+        match stop.run_until_cancelled(bridge.inlet(&scope)).await {
+            None | Some(Ok(None)) => return,
+            Some(Ok(Some(inlet))) => {
+                info!(bus, "taking commands");
+                return engine.serve(inlet, bus, metrics, stop, give_up).await;
+            }
+            Some(Err(fault)) => warn!(bus, %fault, retry_in = ?pause, "commands cannot be taken yet"),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            return;
+        }
+        pause = (pause * 2).min(INLET_RETRY_MAX);
+    }
+}
+
+fn sites(config: &Config) -> anyhow::Result<Vec<Site>> {
+    let action_ids = asterisk::action_ids();
+    let limit = usize::try_from(config.spool.max_bytes).unwrap_or(usize::MAX);
+    let site = |server: &config::Server| -> anyhow::Result<Site> {
+        let profile = Profile::new(&server.name, Some(server.charset.name()))?;
+        Ok(Site {
+            settings: Arc::new(settings(server, &action_ids)),
+            writer: Arc::new(Writer::new(profile, &config.prefix, &identity()?)?),
+            queue: Queue::new(limit, config.buses.len()),
+            finals: Arc::default(),
+        })
+    };
+    config.servers.iter().map(site).collect()
+}
+
+/// What the connector needs of a configured server.
+pub fn settings(server: &config::Server, action_ids: &amibus_ami::ActionIds) -> ServerSettings {
+    let (host, port) = (server.host.clone(), server.port);
+    let target = match &server.tls {
+        None => Target::Ami { host, port },
+        Some(tls) => Target::Amis {
+            host,
+            port,
+            tls: TlsSettings {
+                ca_file: tls.ca.clone(),
+                client: tls.client.as_ref().map(|client| ClientCertificate {
+                    certificate_file: client.cert.clone(),
+                    key_file: client.key.clone(),
+                }),
+                server_name: tls.server_name.clone(),
+            },
+        },
+    };
+    let (name, username) = (server.name.clone(), server.username.clone());
+    ServerSettings {
+        login: match server.login {
+            config::Login::Md5 => amibus_ami::LoginMethod::Md5,
+            config::Login::Plain => amibus_ami::LoginMethod::Plain,
+        },
+        connect_timeout: server.connect_timeout,
+        ping_interval: server.ping_interval,
+        ping_deadline: server.ping_deadline,
+        action_deadline: server.action_deadline,
+        backoff_min: server.reconnect_min,
+        backoff_max: server.reconnect_max,
+        slow_retry: server.retry_wrong_secret,
+        snapshots: server.snapshot.iter().map(|&list| list.to_owned()).collect(),
+        ..ServerSettings::new(name, target, username, server.secret.clone(), action_ids.clone())
+    }
+}
+
+fn open_journal(dir: &Path, path: &Path, max_age: Duration) -> anyhow::Result<Journal> {
+    std::fs::create_dir_all(dir).with_context(|| format!("spool.dir {} cannot be made", dir.display()))?;
+    Journal::open(path, max_age).with_context(|| format!("the journal of commands {}", path.display()))
+}
+
+/// The identity of a log that ends with this process.
+fn identity() -> anyhow::Result<String> {
+    let mut random = [0; 6];
+    getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("the system gives no randomness: {e}"))?;
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let random: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{:x}-{random}", since.as_secs()))
+}

@@ -1,0 +1,95 @@
+//! How one server's messages are written: its profile, its log's identity, and the prefix of all topics.
+
+use std::time::SystemTime;
+
+use amibus_ami::Frame;
+use amibus_contract::{Kind, Message, Topic, TopicError};
+
+use crate::normalize::{self, Encoded, Notice, Profile, Stamp};
+
+/// What an event's body is expected to need beside the bytes of its frame.
+const ENVELOPE_BYTES: usize = 512;
+
+/// Writes the messages of one server.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    profile: Profile,
+    prefix: String,
+    log: String,
+}
+
+/// What an event is stamped with beside its place in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// When it was read.
+    pub received: SystemTime,
+    /// Which life of Asterisk it comes from, where that is known.
+    pub boot: Option<&'a str>,
+    /// Asterisk's number for it, where an id may be made of it.
+    pub number: Option<u32>,
+}
+
+impl Writer {
+    /// `log` is the identity of the server's log, which no other log has.
+    ///
+    /// # Errors
+    /// When the prefix cannot begin a topic.
+    pub fn new(profile: Profile, prefix: &str, log: &str) -> Result<Self, TopicError> {
+        Topic::new(prefix, Kind::Event, profile.server(), "Test")?;
+        Ok(Self { profile, prefix: prefix.to_owned(), log: log.to_owned() })
+    }
+
+    /// The server's configured name.
+    pub fn server(&self) -> &str {
+        self.profile.server()
+    }
+
+    /// An event, or what was torn off one.
+    pub fn event(&self, frame: Frame<'_>, sequence: u64, origin: &Origin<'_>) -> Message {
+        let stamp = Stamp {
+            sequence,
+            received: origin.received,
+            boot: origin.boot,
+            number: origin.number,
+            log: &self.log,
+        };
+        let mut body = Vec::with_capacity(frame.raw().len() * 2 + ENVELOPE_BYTES);
+        let encoded = normalize::event(&self.profile, frame, &stamp, &mut body);
+        self.message(&encoded, body)
+    }
+
+    /// What amibus itself has to say, at its place in the log.
+    pub fn notice(&self, notice: &Notice<'_>, sequence: u64, at: SystemTime) -> Message {
+        self.notice_of(&self.log, notice, sequence, at)
+    }
+
+    /// What amibus has to say to one bus alone, in place of the messages up to `sequence` that it lost there.
+    pub fn notice_to(&self, bus: &str, notice: &Notice<'_>, sequence: u64, at: SystemTime) -> Message {
+        self.notice_of(&format!("{}-{bus}", self.log), notice, sequence, at)
+    }
+
+    /// The message of a body that was written before; `None` where it was not written by amibus.
+    pub fn read(&self, body: Vec<u8>) -> Option<Message> {
+        let encoded = normalize::read(&body).ok()?;
+        encoded.message(&self.prefix, body.into()).ok()
+    }
+
+    /// The `data` of a message alone.
+    pub fn data(&self, frame: Frame<'_>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(frame.raw().len() * 2);
+        normalize::data(&self.profile, frame, &mut out);
+        out
+    }
+
+    fn notice_of(&self, log: &str, notice: &Notice<'_>, sequence: u64, at: SystemTime) -> Message {
+        let stamp = Stamp { sequence, received: at, boot: None, number: None, log };
+        let mut body = Vec::with_capacity(notice.data.len() + ENVELOPE_BYTES);
+        let encoded = normalize::envelope(&self.profile, notice, &stamp, &mut body);
+        self.message(&encoded, body)
+    }
+
+    fn message(&self, encoded: &Encoded, body: Vec<u8>) -> Message {
+        let message = encoded.message(&self.prefix, body.into());
+        message.expect("prefix and server were checked when the writer was made")
+    }
+}
