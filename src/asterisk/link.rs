@@ -65,7 +65,7 @@ impl DownReason {
     /// When to try again.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Refused(_) => Retry::Slowly,
+            Self::Refused(error) => error.retry(),
             Self::Broken { retry, .. } => *retry,
             Self::Unreachable(error) if error.is_configuration() => Retry::Slowly,
             _ => Retry::Soon,
@@ -152,6 +152,10 @@ pub(super) fn log_end(settings: &ServerSettings, role: Role, ended: &Ended, wait
         DownReason::Refused(LoginError::WrongSecret) => tracing::error!(
             %server, session = %role, username = settings.username, retry_in,
             "Asterisk refused the login: check username and secret, and the user's permit and deny in manager.conf"
+        ),
+        DownReason::Refused(LoginError::AlreadyInUse) => tracing::error!(
+            %server, session = %role, username = settings.username, retry_in,
+            "the user is logged in already: amibus needs two sessions, so set allowmultiplelogin=yes in manager.conf"
         ),
         DownReason::Refused(error) => {
             tracing::error!(%server, session = %role, username = settings.username, %error, retry_in, "login refused");

@@ -142,7 +142,8 @@ async fn actions_are_answered_by_a_real_asterisk() {
     let queues = run(&actions, "QueueStatus", &[]).await.unwrap();
     assert!(queues.items.len() > 1 && queues.complete.is_some(), "{queues:?}");
     let cli = run(&actions, "Command", &[("Command", "core show version")]).await.unwrap();
-    assert!(cli.response.frame().output().next().unwrap().starts_with(b"Asterisk 22"), "{cli:?}");
+    let output: Vec<&[u8]> = cli.response.frame().output().collect();
+    assert!(output.first().is_some_and(|line| line.starts_with(b"Asterisk 22")), "{cli:?}");
     let unknown = run(&actions, "NoSuchAction", &[]).await.unwrap();
     assert_eq!(unknown.response.frame().name(), b"Error");
     // A line of the greatest length, and as many headers as Asterisk reads.

@@ -2,6 +2,9 @@
 //!
 //! A step waits for the socket and the session's own deadlines, and for nothing else: what the session
 //! says goes to a closure that does not wait. Dropping a step loses nothing, so it can stand in a `select!`.
+//!
+//! What has arrived is read before anything is concluded from silence or from a write that failed: a process
+//! that was stopped for a while, or a server that closed, costs no event that is there to be read.
 
 use std::{
     io,
@@ -43,13 +46,15 @@ pub(super) struct Wire {
     unread: BytesMut,
     unwritten: Bytes,
     unflushed: bool,
+    /// A write failed: nothing more is written, and reading goes on to the end.
+    mute: bool,
 }
 
 impl Wire {
     pub(super) fn new(stream: Box<dyn Stream>, session: Session) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         let (unread, unwritten) = (BytesMut::new(), Bytes::new());
-        Self { reader, writer, session, unread, unwritten, unflushed: false }
+        Self { reader, writer, session, unread, unwritten, unflushed: false, mute: false }
     }
 
     /// Waits until one thing has happened, and does it. `hear` is told what the session says and when the
@@ -59,14 +64,26 @@ impl Wire {
         mut hear: impl FnMut(Output<'_>, SystemTime),
     ) -> Result<usize, WireError> {
         if self.unwritten.is_empty()
+            && !self.mute
             && let Some(bytes) = self.session.next_transmit()
         {
             self.unwritten = bytes.into();
         }
-        let (writing, flushing) = (!self.unwritten.is_empty(), self.unflushed);
+        let writing = !self.unwritten.is_empty();
         let deadline = self.session.next_deadline();
         self.unread.reserve(READ_BYTES);
         tokio::select! {
+            biased;
+            pushed = push(&mut self.writer, &self.unwritten), if !self.mute && (writing || self.unflushed) => {
+                match pushed {
+                    Ok(count) if count > 0 || !writing => {
+                        self.unwritten.advance(count);
+                        self.unflushed = writing;
+                    }
+                    _ => self.mute = true,
+                }
+                Ok(0)
+            }
             read = self.reader.read_buf(&mut self.unread) => {
                 let count = read.map_err(broken)?;
                 if count == 0 {
@@ -75,22 +92,21 @@ impl Wire {
                 let read_at = SystemTime::now();
                 let consumed = self.session.input(&self.unread, now(), &mut |output| hear(output, read_at))?;
                 self.unread.advance(consumed);
-                return Ok(count);
+                // Where there is always something to read, deadlines would never have their turn.
+                self.tick(&mut hear)?;
+                Ok(count)
             }
-            pushed = push(&mut self.writer, &self.unwritten), if writing || flushing => {
-                let count = pushed.map_err(broken)?;
-                if writing && count == 0 {
-                    return Err(WireError::Closed);
-                }
-                self.unwritten.advance(count);
-                self.unflushed = writing;
-            }
-            () = at(deadline) => {
-                let ticked_at = SystemTime::now();
-                self.session.tick(now(), &mut |output| hear(output, ticked_at))?;
-            }
+            () = at(deadline) => self.tick(&mut hear).map(|()| 0),
         }
-        Ok(0)
+    }
+
+    fn tick(&mut self, hear: &mut impl FnMut(Output<'_>, SystemTime)) -> Result<(), WireError> {
+        let now = now();
+        if self.session.next_deadline().is_some_and(|deadline| deadline <= now) {
+            let ticked_at = SystemTime::now();
+            self.session.tick(now, &mut |output| hear(output, ticked_at))?;
+        }
+        Ok(())
     }
 
     /// Queues an action, to be answered before `deadline`.

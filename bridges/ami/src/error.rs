@@ -58,7 +58,8 @@ impl SessionError {
     /// When to connect again.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Login(_) | Self::NotAsterisk { .. } | Self::Unsendable(_) => Retry::Slowly,
+            Self::Login(error) => error.retry(),
+            Self::NotAsterisk { .. } | Self::Unsendable(_) => Retry::Slowly,
             Self::Frame(_) | Self::LoginTimeout { .. } | Self::Dead { .. } | Self::Closed => Retry::Soon,
         }
     }

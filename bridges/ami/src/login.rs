@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::action::{Action, ActionError};
 use crate::action_id::hex;
+use crate::error::Retry;
 use crate::frame::Frame;
 
 use md5::{Digest, Md5};
@@ -90,7 +91,7 @@ impl EventMask {
     }
 }
 
-/// Why Asterisk did not let us in. All of them need a person: retry slowly.
+/// Why Asterisk did not let us in.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LoginError {
     /// Wrong secret, unknown user or an address outside the ACL: Asterisk does not say which.
@@ -108,6 +109,15 @@ pub enum LoginError {
 }
 
 impl LoginError {
+    /// When to try again. A login that is in use may be one of ours that Asterisk has not missed yet; the
+    /// rest needs a person.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::AlreadyInUse => Retry::Soon,
+            Self::WrongSecret | Self::Refused(_) | Self::NoChallenge(_) => Retry::Slowly,
+        }
+    }
+
     /// Reads the answer to `Login` that is not a `Success`.
     pub(crate) fn from_answer(frame: &Frame<'_>) -> Self {
         let message = message(frame);
