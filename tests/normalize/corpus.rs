@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{check, encode};
 
 /// Calls `each` with every message of the recordings, and says how many there were.
-fn every_message(mut each: impl FnMut(&str, Frame<'_>)) -> usize {
+pub(super) fn every_message(mut each: impl FnMut(&str, Frame<'_>)) -> usize {
     let mut count = 0;
     for name in corpus_names() {
         let recording = recording(&name);

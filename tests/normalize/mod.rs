@@ -3,8 +3,11 @@
 mod arbitrary;
 mod corpus;
 mod golden;
+mod python;
+mod schema;
 mod strange;
 mod table;
+mod validate;
 
 use std::{
     collections::HashSet,
