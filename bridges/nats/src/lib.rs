@@ -1,1 +1,40 @@
 //! NATS and JetStream as a bus of amibus.
+//!
+//! - [`Nats`] opens the bridge from configuration ([`keys`] is the table, [`settings`] what became of it).
+//! - `dial` connects, logs in and tells what happens to a connection; `hub` keeps the one connection that all
+//!   outlets publish on, `stream` looks after the JetStream stream.
+//! - `window` decides which message may leave when; `jet` and `core` are the two outlets that use it.
+//! - `inlet` takes commands: `service` as a NATS micro service, `pull` from a JetStream stream; `handle` is the
+//!   way back.
+//! - `client` is the other side of the bus, and `probe` tries it all.
+//!
+//! # Order
+//! JetStream refuses a message and takes the next one without a thought, so what is in flight behind a refused or
+//! lost message may be stored before it. Nothing in the protocol prevents that across several publishers: an
+//! expected last sequence needs a single one. Therefore a message leaves only when its predecessor of the same key
+//! is acknowledged (`max_in_flight_per_key`, 1), while other keys share the wire. And a connection that broke is
+//! never resumed: async-nats would send what was left in its queue, out of order, on the next one.
+
+mod barrier;
+mod bridge;
+mod client;
+mod core;
+mod dead;
+mod dial;
+mod faults;
+mod handle;
+mod headers;
+mod hub;
+mod inlet;
+mod jet;
+pub mod keys;
+mod login;
+mod probe;
+mod pull;
+mod service;
+pub mod settings;
+mod stream;
+mod subjects;
+mod window;
+
+pub use bridge::Nats;

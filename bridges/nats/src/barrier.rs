@@ -1,0 +1,52 @@
+//! Proof that the server has read everything so far: a message to ourselves, behind all others, that came back.
+//!
+//! The server handles what one connection sends in order. Anyone may listen to everything (`>`), so an unanswered
+//! request would prove nothing, and async-nats offers no PING of its own.
+
+use amibus_contract::{Fault, FaultKind};
+use async_nats::Subscriber;
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use crate::{dial::Dialled, faults};
+
+/// A subject of our own on one connection.
+#[derive(Debug)]
+pub(crate) struct Barrier {
+    subject: String,
+    echoes: Subscriber,
+    passed: u64,
+}
+
+impl Barrier {
+    pub(crate) async fn new(dialled: &Dialled) -> Result<Self, Fault> {
+        let subject = dialled.client.new_inbox();
+        let echoes = dialled.client.subscribe(subject.clone()).await;
+        let echoes = echoes.map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))?;
+        Ok(Self { subject, echoes, passed: 0 })
+    }
+
+    /// Ready when the server has read all that was sent on this connection before. The caller bounds the wait.
+    pub(crate) async fn pass(&mut self, dialled: &Dialled) -> Result<(), Fault> {
+        self.passed += 1;
+        let mark = Bytes::from(self.passed.to_string());
+        let sent = dialled.client.publish(self.subject.clone(), mark.clone()).await;
+        sent.map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))?;
+        let refused = dialled.refused(|said| said.contains(&self.subject));
+        tokio::pin!(refused);
+        loop {
+            tokio::select! {
+                biased;
+                echo = self.echoes.next() => match echo {
+                    Some(echo) if echo.payload == mark => return Ok(()),
+                    Some(_) => {}
+                    None => return Err(faults::lost()),
+                },
+                // Being refused the message proves as much; being refused the subscription leaves us deaf.
+                said = &mut refused => {
+                    return if said.contains("Publish") { Ok(()) } else { Err(faults::forbidden(&said)) };
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The bridge itself.
+
+use std::{sync::Arc, time::Duration};
+
+use amibus_contract::{
+    BoxFuture, Bridge, Client, Context, Fault, Inlet, Key, Outlet, Plug, Problem, Reach, Scope, SharedBridge,
+    Values,
+};
+
+use crate::{
+    client::NatsClient, core::CoreOutlet, faults, hub::Hub, inlet::NatsInlet, jet::JetOutlet, keys::KEYS,
+    probe, settings::Settings, stream,
+};
+
+/// The kind of bus.
+#[derive(Clone, Copy, Debug)]
+pub struct Nats;
+
+impl Plug for Nats {
+    const NAME: &'static str = "nats";
+    const KEYS: &'static [Key] = KEYS;
+
+    fn open(values: &Values, context: &Context) -> Result<SharedBridge, Vec<Problem>> {
+        let settings = Settings::new(values, context)?;
+        Ok(Arc::new(NatsBridge { hub: Arc::new(Hub::new(settings)) }))
+    }
+}
+
+#[derive(Debug)]
+struct NatsBridge {
+    hub: Arc<Hub>,
+}
+
+impl Bridge for NatsBridge {
+    fn name(&self) -> &'static str {
+        Nats::NAME
+    }
+
+    fn reach(&self) -> Reach {
+        if self.hub.settings.stream.is_some() { Reach::Stored } else { Reach::Sent }
+    }
+
+    fn promise(&self) -> String {
+        let Some(wanted) = &self.hub.settings.stream else {
+            return "read by the NATS server, which hands it to whoever listens at that moment and keeps nothing; \
+                    what a broken connection leaves in doubt is sent again with the same id"
+                .to_owned();
+        };
+        let found = self.hub.status().ok().and_then(|line| line.stream.as_ref().map(stream::in_words));
+        let how = found.unwrap_or_else(|| "not looked at yet".to_owned());
+        format!(
+            "stored by JetStream stream {} ({how}); survives a killed server, but not a power cut within its \
+             `sync_interval` (2 min unless set); refused messages are set aside under {}.dead.>",
+            wanted.name, self.hub.settings.prefix
+        )
+    }
+
+    fn status(&self) -> Result<(), String> {
+        self.hub.status().map(drop)
+    }
+
+    fn outlet<'a>(&'a self, _lane: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
+        Box::pin(async move {
+            if *self.hub.closed().borrow() {
+                return Err(faults::closed());
+            }
+            self.hub.keep();
+            let hub = Arc::clone(&self.hub);
+            Ok(match &self.hub.settings.stream {
+                Some(stream) => {
+                    let stream = stream.name.clone();
+                    Box::new(JetOutlet::new(hub, stream)) as Box<dyn Outlet>
+                }
+                None => Box::new(CoreOutlet::new(hub)),
+            })
+        })
+    }
+
+    fn inlet<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
+        Box::pin(async move {
+            let Some(commands) = self.hub.settings.commands.clone() else { return Ok(None) };
+            self.hub.keep();
+            let inlet = NatsInlet::open(&self.hub, commands, scope).await?;
+            Ok(Some(Box::new(inlet) as Box<dyn Inlet>))
+        })
+    }
+
+    fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
+        Box::pin(async move {
+            let client = NatsClient::open(&self.hub.settings).await?;
+            Ok(Box::new(client) as Box<dyn Client>)
+        })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        Box::pin(probe::probe(&self.hub))
+    }
+
+    /// An outlet has no queue of its own: what it accepted was confirmed before its answer. So nothing is left.
+    fn close(&self, limit: Duration) -> BoxFuture<'_, u64> {
+        Box::pin(async move {
+            let _ = tokio::time::timeout(limit, self.hub.close()).await;
+            0
+        })
+    }
+}

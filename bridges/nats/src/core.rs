@@ -1,0 +1,114 @@
+//! Publishing by core NATS: the server has read it, and hands it to whoever listens now.
+
+use std::sync::Arc;
+
+use amibus_contract::{BoxFuture, Fault, FaultKind, Message, Outlet, Published, Reach};
+use async_nats::{HeaderMap, PublishErrorKind, client::PublishError};
+use bytes::Bytes;
+
+use crate::{
+    barrier::Barrier,
+    dead, faults, headers,
+    hub::{Hub, Line},
+    subjects,
+};
+
+/// An outlet without JetStream.
+#[derive(Debug)]
+pub(crate) struct CoreOutlet {
+    hub: Arc<Hub>,
+    on: Option<(Arc<Line>, Barrier)>,
+}
+
+impl CoreOutlet {
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        Self { hub, on: None }
+    }
+
+    async fn ready(&mut self) -> Result<(), Fault> {
+        if self.on.as_ref().is_some_and(|(line, _)| line.alive()) {
+            return Ok(());
+        }
+        self.on = None;
+        let line = self.hub.line().await?;
+        let barrier =
+            line.dialled.within(self.hub.settings.ack_timeout, Barrier::new(&line.dialled)).await??;
+        self.on = Some((line, barrier));
+        Ok(())
+    }
+
+    /// Sends `count` messages and waits until the server has read them: how many are safe, and what stopped it.
+    async fn send(&mut self, messages: &[(String, HeaderMap, Bytes)]) -> (usize, Option<Fault>) {
+        if let Err(fault) = self.ready().await {
+            return (0, Some(fault));
+        }
+        let Some((line, barrier)) = &mut self.on else { return (0, Some(faults::lost())) };
+        let dialled = &line.dialled;
+        let all = async {
+            let mut sent = 0;
+            let mut refused = None;
+            for (subject, headers, body) in messages {
+                let published =
+                    dialled.client.publish_with_headers(subject.clone(), headers.clone(), body.clone()).await;
+                if let Err(error) = published {
+                    refused = Some(publishing(&error));
+                    break;
+                }
+                sent += 1;
+            }
+            barrier.pass(dialled).await?;
+            Ok((sent, refused))
+        };
+        let done = dialled.within(self.hub.settings.ack_timeout, all).await.and_then(|done| done);
+        match done {
+            Ok((sent, refused)) => {
+                let forbidden = messages.iter().take(sent).enumerate().find_map(|(index, (subject, ..))| {
+                    dialled.refusal(subject).map(|said| (index, Some(faults::forbidden(&said))))
+                });
+                forbidden.unwrap_or((sent, refused))
+            }
+            Err(fault) => {
+                self.hub.drop_line(line);
+                self.on = None;
+                (0, Some(fault))
+            }
+        }
+    }
+}
+
+fn publishing(error: &PublishError) -> Fault {
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => Fault::new(FaultKind::TooLarge, error.to_string()),
+        PublishErrorKind::InvalidSubject => Fault::new(FaultKind::Refused, error.to_string()),
+        PublishErrorKind::Send => Fault::new(FaultKind::Unreachable, error.to_string()),
+    }
+}
+
+impl Outlet for CoreOutlet {
+    fn publish<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
+        Box::pin(async move {
+            let messages: Vec<_> = batch
+                .iter()
+                .map(|message| {
+                    (message.topic.as_str().to_owned(), headers::of(message), message.body.clone())
+                })
+                .collect();
+            let (safe, fault) = self.send(&messages).await;
+            Published { safe, reach: Reach::Sent, fault }
+        })
+    }
+
+    fn dead_letter<'a>(
+        &'a mut self,
+        message: &'a Message,
+        cause: &'a Fault,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(async move {
+            let one = (subjects::dead(&message.topic), HeaderMap::new(), dead::message(message, cause));
+            match self.send(&[one]).await {
+                (1, None) => Ok(true),
+                (_, fault) => Err(fault.unwrap_or_else(faults::lost)),
+            }
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! Commands, from the micro service and from the stream alike.
+
+use std::sync::Arc;
+
+use amibus_contract::{BoxFuture, Fault, Inlet, Request, Scope};
+use async_nats::jetstream::context::ContextBuilder;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::Instant,
+};
+
+use crate::{
+    barrier::Barrier,
+    dial::{self, Role},
+    handle::Way,
+    hub::Hub,
+    pull::Pull,
+    service,
+    settings::CommandSettings,
+};
+
+/// Commands that wait for the root to ask; the rest waits in NATS.
+const WAITING_COMMANDS: usize = 1;
+
+/// A command that waits to be taken.
+pub(crate) struct Arrived {
+    pub(crate) request: Request,
+    /// From when on the stream may deliver it to somebody else.
+    pub(crate) fresh_until: Option<Instant>,
+}
+
+/// A command, or why there will be none until somebody mends it.
+pub(crate) type Arrival = Result<Arrived, Fault>;
+
+/// Where commands come in.
+pub(crate) struct NatsInlet {
+    arrivals: mpsc::Receiver<Arrival>,
+    closed: watch::Receiver<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl NatsInlet {
+    pub(crate) async fn open(
+        hub: &Arc<Hub>,
+        commands: CommandSettings,
+        scope: &Scope,
+    ) -> Result<Self, Fault> {
+        let settings = &hub.settings;
+        let dialled = dial::dial(settings, Role::Commands).await?;
+        let context = ContextBuilder::new()
+            .timeout(settings.ack_timeout)
+            .ack_timeout(settings.ack_timeout)
+            .build(dialled.client.clone());
+        let way = Way { dialled, context, prefix: scope.prefix.clone(), limit: settings.ack_timeout };
+        let (sender, arrivals) = mpsc::channel(WAITING_COMMANDS);
+        let mut tasks = JoinSet::new();
+        let served = service::start(&way, scope, commands.stream.is_none()).await?;
+        if commands.stream.is_some() {
+            for server in &scope.servers {
+                let pull = Pull {
+                    way: way.clone(),
+                    settings: commands.clone(),
+                    instance: settings.instance.clone(),
+                    server: server.clone(),
+                    arrivals: sender.clone(),
+                };
+                let consumer = pull.consumer().await?;
+                tasks.spawn(pull.run(Some(consumer)));
+            }
+        }
+        // A request that is sent after this is seen.
+        let mut barrier = Barrier::new(&way.dialled).await?;
+        way.dialled.within(way.limit, barrier.pass(&way.dialled)).await??;
+        tasks.spawn(service::serve(served, way, sender));
+        Ok(Self { arrivals, closed: hub.closed(), tasks })
+    }
+
+    async fn take(&mut self) -> Result<Option<Request>, Fault> {
+        loop {
+            let arrival = tokio::select! {
+                biased;
+                _ = self.closed.wait_for(|closed| *closed) => {
+                    self.tasks.abort_all();
+                    return Ok(None);
+                }
+                arrival = self.arrivals.recv() => arrival,
+            };
+            let Some(arrived) = arrival.transpose()? else { return Ok(None) };
+            // Given up on while it waited here: the stream delivers it again.
+            if arrived.fresh_until.is_none_or(|until| Instant::now() < until) {
+                return Ok(Some(arrived.request));
+            }
+        }
+    }
+}
+
+impl Inlet for NatsInlet {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Request>, Fault>> {
+        Box::pin(self.take())
+    }
+}

@@ -1,0 +1,184 @@
+//! Publishing to a JetStream stream: many in flight, each acknowledged by the stream that stored it.
+
+use std::{pin::Pin, sync::Arc};
+
+use amibus_contract::{BoxFuture, Decision, Fault, FaultKind, Message, Outlet, Published, Reach};
+use async_nats::jetstream::{
+    Context,
+    context::{PublishAckFuture, PublishError, PublishErrorKind},
+    message::PublishMessage,
+    publish::PublishAck,
+};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+
+use crate::{
+    dead, faults, headers,
+    hub::{Hub, Line},
+    subjects,
+    window::Window,
+};
+
+type Acknowledged = (usize, Result<PublishAck, PublishError>);
+type Acks = FuturesUnordered<Pin<Box<dyn Future<Output = Acknowledged> + Send>>>;
+
+/// An outlet with a stream behind it.
+#[derive(Debug)]
+pub(crate) struct JetOutlet {
+    hub: Arc<Hub>,
+    stream: String,
+    on: Option<(Arc<Line>, Context)>,
+}
+
+impl JetOutlet {
+    pub(crate) fn new(hub: Arc<Hub>, stream: String) -> Self {
+        Self { hub, stream, on: None }
+    }
+
+    async fn ready(&mut self) -> Result<(Arc<Line>, Context), Fault> {
+        if let Some((line, context)) = &self.on
+            && line.alive()
+        {
+            return Ok((Arc::clone(line), context.clone()));
+        }
+        self.on = None;
+        let line = self.hub.line().await?;
+        let context = self.hub.context(&line.dialled);
+        self.on = Some((Arc::clone(&line), context.clone()));
+        Ok((line, context))
+    }
+
+    async fn publish_all(&mut self, batch: &[Message]) -> Published {
+        let (line, context) = match self.ready().await {
+            Ok(ready) => ready,
+            Err(fault) => return Published::until(0, Reach::Stored, fault),
+        };
+        let limits = (self.hub.settings.max_in_flight, self.hub.settings.max_in_flight_per_key);
+        let mut window = Window::new(batch.iter().map(|message| &*message.key).collect(), limits.0, limits.1);
+        let mut acks = Acks::new();
+        loop {
+            while let Some(index) = window.next() {
+                let Some(message) = batch.get(index) else { break };
+                match send(&context, message).await {
+                    Ok(ack) => acks.push(Box::pin(async move { (index, ack.await) })),
+                    Err(error) => self.settle(&mut window, &line, batch, (index, Err(error))),
+                }
+            }
+            if acks.is_empty() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                acknowledged = acks.next() => if let Some(one) = acknowledged {
+                    self.settle(&mut window, &line, batch, one);
+                },
+                () = line.dialled.lost() => {
+                    self.take_the_rest(&mut window, &line, batch, &mut acks);
+                    window.fail_all(&faults::lost());
+                    break;
+                }
+                said = line.dialled.refused(|said| refers(said, batch, &window)) => {
+                    self.take_the_rest(&mut window, &line, batch, &mut acks);
+                    window.fail_all(&faults::forbidden(&said));
+                    self.hub.drop_line(&line);
+                    break;
+                }
+            }
+        }
+        window.finish(Reach::Stored)
+    }
+
+    /// Takes the acknowledgements that are there already, without waiting.
+    fn take_the_rest(&self, window: &mut Window<'_>, line: &Line, batch: &[Message], acks: &mut Acks) {
+        while let Some(Some(one)) = acks.next().now_or_never() {
+            self.settle(window, line, batch, one);
+        }
+    }
+
+    fn settle(&self, window: &mut Window<'_>, line: &Line, batch: &[Message], one: Acknowledged) {
+        let (index, result) = one;
+        let fault = match result {
+            Ok(ack) if ack.stream == self.stream => return window.confirm(index),
+            Ok(ack) => astray(&ack.stream, &self.stream),
+            Err(error) => {
+                let subject = batch.get(index).map(|message| message.topic.as_str()).unwrap_or_default();
+                if in_doubt(&error) {
+                    self.hub.drop_line(line);
+                }
+                faults::publishing(&error, subject)
+            }
+        };
+        let dead_end = matches!(fault.decision, Decision::Retry).then_some(()).and_then(|()| {
+            let subject = batch.get(index)?.topic.as_str();
+            line.dialled.refusal(subject).map(|said| faults::forbidden(&said))
+        });
+        window.fail(index, dead_end.unwrap_or(fault));
+    }
+
+    async fn set_aside(&mut self, message: &Message, cause: &Fault) -> Result<bool, Fault> {
+        let (line, context) = self.ready().await?;
+        let subject = subjects::dead(&message.topic);
+        let id = format!("dead:{}", &*message.attributes.id);
+        let mut map = async_nats::HeaderMap::new();
+        headers::put(&mut map, async_nats::header::NATS_MESSAGE_ID, &id);
+        let publish = PublishMessage::build().payload(dead::message(message, cause)).headers(map);
+        let stored = async {
+            match context.send_publish(subject.clone(), publish).await {
+                Ok(ack) => ack.await,
+                Err(error) => Err(error),
+            }
+        };
+        let refused = line.dialled.refused(|said| said.contains(&format!("\"{subject}\"")));
+        tokio::select! {
+            biased;
+            stored = stored => match stored {
+                Ok(_) => Ok(true),
+                // Nothing keeps that subject: an older stream, or one that was made by hand.
+                Err(error) if error.kind() == PublishErrorKind::StreamNotFound => Ok(false),
+                Err(error) => Err(faults::publishing(&error, &subject)),
+            },
+            () = line.dialled.lost() => Err(faults::lost()),
+            said = refused => Err(faults::forbidden(&said)),
+        }
+    }
+}
+
+async fn send(context: &Context, message: &Message) -> Result<PublishAckFuture, PublishError> {
+    let publish = PublishMessage::build().payload(message.body.clone()).headers(headers::of(message));
+    context.send_publish(message.topic.as_str().to_owned(), publish).await
+}
+
+/// Whether the server's refusal `said` is about a message in flight.
+fn refers(said: &str, batch: &[Message], window: &Window<'_>) -> bool {
+    let subject = said.split('"').nth(1).unwrap_or_default();
+    !subject.is_empty()
+        && window.sent().iter().any(|index| batch.get(*index).is_some_and(|m| m.topic.as_str() == subject))
+}
+
+/// Whether nobody knows what became of the message, so that the connection is not to be trusted any longer; with no
+/// stream behind the subject, a new connection looks for it.
+fn in_doubt(error: &PublishError) -> bool {
+    matches!(
+        error.kind(),
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::StreamNotFound
+    )
+}
+
+fn astray(got: &str, wanted: &str) -> Fault {
+    let text =
+        format!("stream {got} took the message instead of {wanted}: their subjects or mirrors overlap");
+    Fault::new(FaultKind::Missing, text)
+}
+
+impl Outlet for JetOutlet {
+    fn publish<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
+        Box::pin(self.publish_all(batch))
+    }
+
+    fn dead_letter<'a>(
+        &'a mut self,
+        message: &'a Message,
+        cause: &'a Fault,
+    ) -> BoxFuture<'a, Result<bool, Fault>> {
+        Box::pin(self.set_aside(message, cause))
+    }
+}

@@ -1,0 +1,123 @@
+//! What the bus can be configured with.
+
+use amibus_contract::{Key, KeyKind};
+
+const COUNT: KeyKind = KeyKind::Integer { min: 1, max: 65_536 };
+
+/// The keys of `[bus.nats]`.
+pub const KEYS: &[Key] = &[
+    Key::required(
+        "url",
+        KeyKind::Text,
+        "The server, or several of one cluster with commas between them: `nats://HOST:PORT`, or `tls://HOST:PORT`.",
+    ),
+    Key::with_default("required", KeyKind::Flag, "true", "Whether `/ready` needs this bus."),
+    Key::optional(
+        "name",
+        KeyKind::Text,
+        "How the connections are named on the server; the instance's name else.",
+    ),
+    Key::optional(
+        "stream",
+        KeyKind::Text,
+        "The JetStream stream that keeps what is published. Without it messages go by core NATS: at most once, and \
+         only to who listens.",
+    ),
+    Key::with_default(
+        "create",
+        KeyKind::Flag,
+        "true",
+        "Whether streams that are missing are made. Streams that are there are never changed.",
+    ),
+    Key::with_default(
+        "replicas",
+        KeyKind::Integer { min: 1, max: 5 },
+        "1",
+        "How many servers of the cluster keep a stream that is made.",
+    ),
+    Key::with_default("max_age", KeyKind::Duration, "7d", "How long a stream that is made keeps a message."),
+    Key::optional(
+        "max_bytes",
+        KeyKind::Size,
+        "How much the stream that is made keeps; the oldest goes first.",
+    ),
+    Key::with_default(
+        "duplicate_window",
+        KeyKind::Duration,
+        "2min",
+        "How long the stream that is made remembers ids, to drop repeats.",
+    ),
+    Key::with_default(
+        "commands",
+        KeyKind::Flag,
+        "false",
+        "Whether commands are taken, as the micro service `amibus`: requests to `PREFIX.request.SERVER.ACTION`, and \
+         to `PREFIX.command.SERVER.ACTION` where no `commands_stream` is named.",
+    ),
+    Key::optional(
+        "commands_stream",
+        KeyKind::Text,
+        "The JetStream stream that keeps commands, published to `PREFIX.command.SERVER.ACTION`, until their outcome \
+         is recorded. Needs `commands = true`.",
+    ),
+    Key::with_default(
+        "ack_wait",
+        KeyKind::Duration,
+        "30s",
+        "After how long a command from the stream that nobody works on is delivered again.",
+    ),
+    Key::with_default(
+        "max_ack_pending",
+        COUNT,
+        "256",
+        "How many commands of one server may be worked on at once, from the stream.",
+    ),
+    Key::optional("user", KeyKind::Text, "The user to log in as, with `password`."),
+    Key::optional("password", KeyKind::Secret, "The user's password."),
+    Key::optional("token", KeyKind::Secret, "The token to log in with."),
+    Key::optional("nkey", KeyKind::Secret, "The seed of the user's nkey, `SU...`."),
+    Key::optional("credentials", KeyKind::Text, "The path of a credentials file: a user's JWT and seed."),
+    Key::with_default("tls.required", KeyKind::Flag, "false", "Whether to refuse a server without TLS."),
+    Key::with_default(
+        "tls.first",
+        KeyKind::Flag,
+        "false",
+        "Whether TLS begins before the server's greeting.",
+    ),
+    Key::optional("tls.ca", KeyKind::Text, "The path of the authorities to trust, PEM; else the system's."),
+    Key::optional("tls.cert", KeyKind::Text, "The path of our certificate and its chain, PEM."),
+    Key::optional("tls.key", KeyKind::Text, "The path of our certificate's private key, PEM."),
+    Key::with_default(
+        "connect_timeout",
+        KeyKind::Duration,
+        "5s",
+        "How long connecting to one server may take.",
+    ),
+    Key::with_default(
+        "ack_timeout",
+        KeyKind::Duration,
+        "5s",
+        "How long the server may take to confirm a message or an acknowledgement.",
+    ),
+    Key::with_default(
+        "ping_interval",
+        KeyKind::Duration,
+        "10s",
+        "How often a quiet server is asked for a sign.",
+    ),
+    Key::with_default(
+        "max_in_flight",
+        COUNT,
+        "512",
+        "How many messages of one Asterisk may await their confirmation.",
+    ),
+    Key::with_default(
+        "max_in_flight_per_key",
+        COUNT,
+        "1",
+        "How many of those may be of one call. Above 1, a message that the stream refused for a moment can end up \
+         behind a later one of its call.",
+    ),
+    Key::with_default("batch_messages", COUNT, "1024", "How many messages are offered at once."),
+    Key::with_default("batch_bytes", KeyKind::Size, "1MiB", "How many bytes are offered at once."),
+];

@@ -1,0 +1,143 @@
+//! `amibus check --connect`: tries the bus and says what was found.
+
+use amibus_contract::Fault;
+use async_nats::jetstream::{
+    Context,
+    stream::{Config, RetentionPolicy},
+};
+
+use crate::{
+    barrier::Barrier,
+    dial::{self, Dialled, Role},
+    faults,
+    hub::Hub,
+    settings::{CommandSettings, Settings, StreamSettings},
+    stream, subjects,
+};
+
+pub(crate) async fn probe(hub: &Hub) -> Result<Vec<String>, Fault> {
+    let settings = &hub.settings;
+    let dialled = dial::dial(settings, Role::Probe).await?;
+    let info = dialled.client.server_info();
+    let mut lines = vec![format!(
+        "connected to nats-server {} ({}) {}{}; messages of at most {} bytes",
+        info.version,
+        info.server_name,
+        settings.login.words(),
+        if info.tls_required || settings.tls.required || settings.tls.first { ", over TLS" } else { "" },
+        info.max_payload,
+    )];
+    let context = hub.context(&dialled);
+    match &settings.stream {
+        Some(wanted) => events(&context, settings, wanted, &dialled, &mut lines).await?,
+        None => lines.push(
+            "no `stream`: core NATS, at most once, to who listens; whoever is away misses it".to_owned(),
+        ),
+    }
+    may_publish(settings, &dialled, &mut lines).await?;
+    match &settings.commands {
+        Some(commands) => take_commands(&context, settings, commands, &dialled, &mut lines).await?,
+        None => lines.push("no commands are taken (`commands = false`)".to_owned()),
+    }
+    Ok(lines)
+}
+
+async fn events(
+    context: &Context,
+    settings: &Settings,
+    wanted: &StreamSettings,
+    dialled: &Dialled,
+    lines: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let Some(config) = found(context, dialled, &wanted.name, wanted.create).await? else {
+        lines.push(format!("stream {} does not exist yet: it is made when amibus runs", wanted.name));
+        return Ok(());
+    };
+    let config = stream::keeps_events(config, &settings.prefix)?;
+    lines.push(format!(
+        "stream {}: {}; ids are remembered for {:?}; keeps {}",
+        config.name,
+        stream::in_words(&config),
+        config.duplicate_window,
+        config.subjects.join(" "),
+    ));
+    lines.push(
+        "an acknowledged message survives kill -9 of the server, but a power cut only with `sync_interval: always` in \
+         its configuration, or with more replicas"
+            .to_owned(),
+    );
+    let dead = format!("{}.dead.>", settings.prefix);
+    if !config.subjects.iter().any(|subject| subjects::covers(subject, &dead)) {
+        lines
+            .push(format!("warning: stream {} does not keep {dead}: what is set aside is lost", config.name));
+    }
+    let asked = [format!("{}.request.>", settings.prefix), format!("{}.command.>", settings.prefix)];
+    for subject in asked {
+        if config.subjects.iter().any(|kept| subjects::covers(kept, &subject)) {
+            lines.push(format!(
+                "warning: stream {} keeps {subject} too: who asks there gets its acknowledgement in place of the \
+                 response",
+                config.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Sends nothing anyone could take for an event: what is looked for is the server's refusal.
+async fn may_publish(settings: &Settings, dialled: &Dialled, lines: &mut Vec<String>) -> Result<(), Fault> {
+    let subject = format!("{}.dead.check.amibus.check", settings.prefix);
+    let _ = dialled.client.publish(subject.clone(), "{}".into()).await;
+    let mut barrier = Barrier::new(dialled).await?;
+    dialled.within(settings.ack_timeout, barrier.pass(dialled)).await??;
+    if let Some(said) = dialled.refusal(&subject) {
+        lines.push(format!("warning: {said}: what is set aside is lost"));
+    }
+    Ok(())
+}
+
+async fn take_commands(
+    context: &Context,
+    settings: &Settings,
+    commands: &CommandSettings,
+    dialled: &Dialled,
+    lines: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let prefix = &settings.prefix;
+    let also = if commands.stream.is_none() { format!(" and {prefix}.command.>") } else { String::new() };
+    lines.push(format!("commands: micro service amibus on {prefix}.request.>{also}"));
+    let Some(name) = &commands.stream else { return Ok(()) };
+    let Some(config) = found(context, dialled, name, commands.create).await? else {
+        lines.push(format!("commands: stream {name} does not exist yet: it is made when amibus runs"));
+        return Ok(());
+    };
+    lines.push(format!(
+        "commands: stream {} ({}); delivered again after {:?} without a sign; answers go to the header reply-to",
+        config.name,
+        stream::in_words(&config),
+        commands.ack_wait,
+    ));
+    if config.retention == RetentionPolicy::Limits {
+        lines.push(format!(
+            "warning: stream {} is no work queue: a consumer that is made anew takes only what comes after it",
+            config.name
+        ));
+    }
+    Ok(())
+}
+
+/// The stream of that name; none is a fault unless it `will_be_made`.
+async fn found(
+    context: &Context,
+    dialled: &Dialled,
+    name: &str,
+    will_be_made: bool,
+) -> Result<Option<Config>, Fault> {
+    let found = tokio::select! {
+        biased;
+        found = stream::find(context, name) => found?,
+        said = dialled.refused(|said| said.contains("\"$JS.")) => return Err(faults::forbidden(&said)),
+        () = dialled.lost() => return Err(faults::lost()),
+    };
+    if found.is_none() && !will_be_made { Err(stream::missing(name)) } else { Ok(found) }
+}

@@ -1,0 +1,211 @@
+//! Commands from a JetStream stream: a durable pull consumer for each server.
+//!
+//! A consumer of its own keeps one server's waiting commands from holding up another's. Its name is made of the
+//! instance and the server: processes of one instance name share the work, and on a work-queue stream a second
+//! instance name for the same server is refused, so that no call is dialled twice.
+
+use std::time::Duration;
+
+use amibus_contract::{Decision, Fault, FaultKind, Request};
+use async_nats::jetstream::{
+    AckKind, Message,
+    consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
+    stream::{ConsumerErrorKind, RetentionPolicy},
+};
+use futures_util::StreamExt;
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    faults,
+    handle::{Kept, Way},
+    headers,
+    inlet::{Arrival, Arrived},
+    settings::CommandSettings,
+    stream, subjects,
+};
+
+/// How long one question for the next command stands on the server.
+const PULL_EXPIRES: Duration = Duration::from_secs(20);
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+const TRY_SELDOM: Duration = Duration::from_secs(15);
+/// A waiting command is kept this many times within `ack_wait`.
+const KEEPS_PER_WAIT: u32 = 3;
+
+/// One server's commands.
+pub(crate) struct Pull {
+    pub(crate) way: Way,
+    pub(crate) settings: CommandSettings,
+    pub(crate) instance: String,
+    pub(crate) server: String,
+    pub(crate) arrivals: mpsc::Sender<Arrival>,
+}
+
+impl Pull {
+    /// Hands commands to the inlet, across outages, until nobody takes them.
+    pub(crate) async fn run(self, mut consumer: Option<Consumer<pull::Config>>) {
+        loop {
+            let fault = match consumer.take() {
+                Some(consumer) => self.deliver(&consumer).await,
+                None => match self.consumer().await {
+                    Ok(made) => {
+                        consumer = Some(made);
+                        continue;
+                    }
+                    Err(fault) => Some(fault),
+                },
+            };
+            let pause = match fault {
+                Some(fault) if fault.decision == Decision::Stop => {
+                    if self.arrivals.send(Err(fault)).await.is_err() {
+                        return;
+                    }
+                    TRY_SELDOM
+                }
+                Some(fault) => {
+                    tracing::debug!(server = self.server, %fault, "commands cannot be asked for right now");
+                    TRY_AGAIN
+                }
+                None if self.arrivals.is_closed() => return,
+                None => Duration::ZERO,
+            };
+            tokio::select! {
+                () = self.arrivals.closed() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// The stream and the consumer, made where they are missing.
+    pub(crate) async fn consumer(&self) -> Result<Consumer<pull::Config>, Fault> {
+        let refused = self.way.dialled.refused(|said| said.contains("\"$JS."));
+        tokio::select! {
+            biased;
+            made = self.make() => made,
+            said = refused => Err(faults::forbidden(&said)),
+            () = self.way.dialled.lost() => Err(faults::lost()),
+        }
+    }
+
+    async fn make(&self) -> Result<Consumer<pull::Config>, Fault> {
+        let found = stream::commands(&self.way.context, &self.way.prefix, &self.settings).await?;
+        let filter = subjects::commands_of(&self.way.prefix, &self.server);
+        if !found.subjects.iter().any(|subject| subjects::covers(subject, &filter)) {
+            let text = format!("stream {} does not keep {filter}", found.name);
+            return Err(Fault::new(FaultKind::Missing, text));
+        }
+        let durable = durable(&self.instance, &self.server);
+        let config = pull::Config {
+            durable_name: Some(durable.clone()),
+            description: Some(format!("amibus carries out the commands for {}", self.server)),
+            deliver_policy: first(found.retention),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: self.settings.ack_wait,
+            filter_subject: filter,
+            max_ack_pending: self.settings.max_ack_pending,
+            ..pull::Config::default()
+        };
+        let what = format!("consumer {durable} of stream {}", found.name);
+        match self.way.context.create_consumer_on_stream(config, found.name.clone()).await {
+            Ok(consumer) => Ok(consumer),
+            // One that is there with other unchangeable settings serves as well.
+            Err(error) => match self.way.context.get_consumer_from_stream(durable, found.name).await {
+                Ok(consumer) => Ok(consumer),
+                Err(_) => Err(match error.kind() {
+                    ConsumerErrorKind::JetStream(said) => faults::managing(&said, &what),
+                    ConsumerErrorKind::TimedOut => faults::unanswered(&what),
+                    _ => Fault::new(FaultKind::Unreachable, format!("{what}: {error}")),
+                }),
+            },
+        }
+    }
+
+    /// Asks for one command after another until something stops it.
+    async fn deliver(&self, consumer: &Consumer<pull::Config>) -> Option<Fault> {
+        let connects = self.way.dialled.link.borrow().connects;
+        loop {
+            let mut link = self.way.dialled.link.clone();
+            let reconnected = link.wait_for(|link| !link.connected || link.connects != connects);
+            let taken = tokio::select! {
+                taken = take(consumer) => taken,
+                _ = reconnected => return Some(faults::lost()),
+                () = self.arrivals.closed() => return None,
+            };
+            match taken {
+                Ok(Some(message)) => self.hand_over(message).await,
+                Ok(None) => {}
+                Err(error) => return Some(Fault::new(FaultKind::Unreachable, error.to_string())),
+            }
+        }
+    }
+
+    /// Waits until the inlet takes the command, and keeps it meanwhile.
+    async fn hand_over(&self, message: Message) {
+        let every = self.settings.ack_wait / KEEPS_PER_WAIT;
+        let permit = loop {
+            match tokio::time::timeout(every, self.arrivals.reserve()).await {
+                Ok(Ok(permit)) => break permit,
+                Ok(Err(_)) => return,
+                Err(_) => {
+                    let _ = message.ack_with(AckKind::Progress).await;
+                }
+            }
+        };
+        // The wait for the inlet may have used up most of it.
+        let _ = message.ack_with(AckKind::Progress).await;
+        let fresh_until = Some(Instant::now() + self.settings.ack_wait / 2);
+        permit.send(Ok(Arrived { request: self.arrived(message), fresh_until }));
+    }
+
+    fn arrived(&self, message: Message) -> Request {
+        let (server, action) = subjects::words(&self.way.prefix, &message.subject);
+        let (server, action) = (server.map(str::to_owned), action.map(str::to_owned));
+        let identity = identity(&message);
+        let reply_to = headers::find(message.headers.as_ref(), headers::REPLY_TO)
+            .filter(|subject| subjects::may_reply_to(&self.way.prefix, subject))
+            .map(async_nats::Subject::from);
+        Request {
+            server,
+            action,
+            identity: Some(identity.clone()),
+            sender: None,
+            durable: true,
+            reply_wanted: reply_to.is_some(),
+            body: message.payload.clone(),
+            handle: Box::new(Kept {
+                way: self.way.clone(),
+                message,
+                identity,
+                ack_wait: self.settings.ack_wait,
+                reply_to,
+            }),
+        }
+    }
+}
+
+async fn take(consumer: &Consumer<pull::Config>) -> Result<Option<Message>, async_nats::Error> {
+    let mut batch = consumer.batch().max_messages(1).expires(PULL_EXPIRES).messages().await?;
+    batch.next().await.transpose()
+}
+
+/// `STREAM:SEQUENCE`, the same at each delivery.
+fn identity(message: &Message) -> String {
+    match message.info() {
+        Ok(info) => format!("{}:{}", info.stream, info.stream_sequence),
+        Err(_) => message.reply.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+/// Where a new consumer begins. What is on a work queue was never done. A stream that keeps what was done holds
+/// commands that must not be run again, so there only what comes from now on is taken.
+fn first(retention: RetentionPolicy) -> DeliverPolicy {
+    match retention {
+        RetentionPolicy::Limits => DeliverPolicy::New,
+        RetentionPolicy::WorkQueue | RetentionPolicy::Interest => DeliverPolicy::All,
+    }
+}
+
+/// A consumer's name must not hold what a subject gives a meaning to.
+pub(crate) fn durable(instance: &str, server: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
+    format!("{}-{server}", instance.chars().map(safe).collect::<String>())
+}

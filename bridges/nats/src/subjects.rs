@@ -1,0 +1,144 @@
+//! Which subjects there are, and which subject covers which.
+
+use amibus_contract::{Kind, Topic};
+
+/// The words after the prefix of everything that the events' stream keeps.
+const KEPT: [&str; 5] = ["event", "link", "call", "response", "dead"];
+/// Those without which publishing fails: `dead` only ever sets things aside.
+const NEEDED: [&str; 4] = ["event", "link", "call", "response"];
+
+/// The subjects of a stream for events that is made.
+pub(crate) fn kept(prefix: &str) -> Vec<String> {
+    KEPT.iter().map(|word| format!("{prefix}.{word}.>")).collect()
+}
+
+/// The subjects of a stream for commands that is made.
+pub(crate) fn commands(prefix: &str) -> Vec<String> {
+    vec![format!("{prefix}.command.>")]
+}
+
+/// The subject of one server's commands from a stream.
+pub(crate) fn commands_of(prefix: &str, server: &str) -> String {
+    format!("{prefix}.command.{server}.*")
+}
+
+/// The subject of one server's requests, which no stream of ours captures.
+pub(crate) fn requests_of(prefix: &str, server: &str) -> String {
+    format!("{prefix}.request.{server}.*")
+}
+
+/// The subject of messages of this kind, of one server or of all.
+pub(crate) fn all_of(prefix: &str, kind: Kind, server: Option<&str>) -> String {
+    format!("{prefix}.{}.{}.>", kind.as_str(), server.unwrap_or("*"))
+}
+
+/// Where a message that was refused for good is set aside: `<prefix>.dead.<kind>.<server>.<name>`.
+pub(crate) fn dead(topic: &Topic) -> String {
+    format!("{}.dead.{}.{}.{}", topic.prefix(), topic.kind().as_str(), topic.server(), topic.name())
+}
+
+/// The same for a command, by the subject that it came on.
+pub(crate) fn dead_command(prefix: &str, subject: &str) -> String {
+    let rest =
+        subject.strip_prefix(prefix).and_then(|rest| rest.split_once('.')).map_or(subject, |(_, rest)| rest);
+    format!("{prefix}.dead.{rest}")
+}
+
+/// The server and the action in the subject of a command or request.
+pub(crate) fn words<'a>(prefix: &str, subject: &'a str) -> (Option<&'a str>, Option<&'a str>) {
+    let rest = subject.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.'));
+    let mut words =
+        rest.unwrap_or_default().splitn(3, '.').skip(1).map(|word| (!word.is_empty()).then_some(word));
+    (words.next().flatten(), words.next().flatten())
+}
+
+/// The first needed subject that a stream with these `subjects` does not keep.
+pub(crate) fn missing(subjects: &[String], prefix: &str) -> Option<String> {
+    NEEDED
+        .iter()
+        .map(|word| format!("{prefix}.{word}.>"))
+        .find(|needed| !subjects.iter().any(|subject| covers(subject, needed)))
+}
+
+/// Whether every subject that matches `narrow` matches `wide` too.
+pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
+    let mut wide = wide.split('.');
+    for token in narrow.split('.') {
+        match wide.next() {
+            Some(">") => return true,
+            Some("*") if token != ">" => {}
+            Some(same) if same == token => {}
+            _ => return false,
+        }
+    }
+    wide.next().is_none()
+}
+
+/// Whether a reply may go to `subject`: a command must not make us write to JetStream's own interface, to our own
+/// topics or to a pattern.
+pub(crate) fn may_reply_to(prefix: &str, subject: &str) -> bool {
+    let ours = subject.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let plain = subject.split('.').all(|token| !token.is_empty() && token != "*" && token != ">");
+    plain
+        && !ours
+        && !subject.starts_with('$')
+        && !subject.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_covers_what_it_matches() {
+        for (wide, narrow) in [
+            (">", "ami.event.>"),
+            ("ami.>", "ami.event.>"),
+            ("ami.event.>", "ami.event.>"),
+            ("*.event.>", "ami.event.>"),
+            ("ami.*.>", "ami.event.>"),
+            ("ami.command.*.*", "ami.command.pbx1.*"),
+        ] {
+            assert!(covers(wide, narrow), "{wide} {narrow}");
+        }
+        for (wide, narrow) in [
+            ("ami.event.*", "ami.event.>"),
+            ("ami.event.pbx1.>", "ami.event.>"),
+            ("ami.event", "ami.event.>"),
+            ("ami.event.>", "ami.event"),
+            ("ami.event.x", "ami.event.*"),
+            ("am.>", "ami.event.>"),
+        ] {
+            assert!(!covers(wide, narrow), "{wide} {narrow}");
+        }
+    }
+
+    #[test]
+    fn what_a_stream_lacks_is_named() {
+        assert_eq!(missing(&kept("ami"), "ami"), None);
+        assert_eq!(
+            missing(&["ami.event.>".into(), "ami.link.>".into()], "ami"),
+            Some("ami.call.>".to_owned())
+        );
+        assert_eq!(missing(&kept("other"), "ami"), Some("ami.event.>".to_owned()));
+    }
+
+    #[test]
+    fn a_command_subject_gives_its_words() {
+        assert_eq!(words("a.b", "a.b.command.pbx1.Originate"), (Some("pbx1"), Some("Originate")));
+        assert_eq!(words("ami", "ami.request.pbx1.Queue.Add"), (Some("pbx1"), Some("Queue.Add")));
+        assert_eq!(words("ami", "ami.command.pbx1"), (Some("pbx1"), None));
+        assert_eq!(words("ami", "other.command.pbx1.X"), (None, None));
+        assert_eq!(dead_command("ami", "ami.command.pbx1.Ping"), "ami.dead.command.pbx1.Ping");
+    }
+
+    #[test]
+    fn replies_go_to_inboxes_and_not_to_the_server_s_own_subjects() {
+        assert!(may_reply_to("ami", "_INBOX.abc.1") && may_reply_to("ami", "answers.app1"));
+        for bad in
+            ["$JS.API.STREAM.DELETE.AMI", "ami.command.pbx1.Hangup", "ami", "a.*", "a.>", "a..b", "a b", ""]
+        {
+            assert!(!may_reply_to("ami", bad), "{bad}");
+        }
+    }
+}
