@@ -2,11 +2,14 @@
 
 pub mod asterisk;
 pub mod buses;
+pub mod check;
+pub mod cli;
 pub mod command;
 pub mod config;
 pub mod daemon;
 pub mod filter;
 pub mod health;
+pub mod http;
 pub mod intake;
 pub mod link;
 pub mod logging;
@@ -15,4 +18,5 @@ pub mod normalize;
 pub mod outlet;
 pub mod queue;
 pub mod route;
+pub mod schema;
 pub mod writer;

@@ -1,2 +1,7 @@
 //! The `amibus` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    amibus::cli::main()
+}

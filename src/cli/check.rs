@@ -1,0 +1,157 @@
+//! `amibus check`: what is wrong with a configuration, what it means, and whether it works out there.
+
+use std::path::PathBuf;
+
+use tokio::time::timeout;
+
+use super::{Failure, Logging, bus::DEFAULT_FILE, output};
+use crate::{
+    asterisk,
+    check::{Finding, rules, server},
+    command::policy::{NEVER, Rule},
+    config::{Bus, Config, LogFormat, Server, units},
+    daemon,
+};
+
+/// How long a bus may take to be tried.
+const PROBE_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+const EXAMPLES: &str = "\
+Examples:
+  amibus check -c amibus.toml            every error at once, with file, line and column; else what it means
+  amibus check -c amibus.toml --connect  also log in to every server and try every bus
+
+--connect also tells what the AMI user cannot see or do, and how far each bus's promise reaches.
+Exit codes: 0 well, 1 something could not be reached, 78 wrong configuration.";
+
+/// Check a configuration, and tell what it means
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+    /// Try every server and every bus
+    #[arg(long)]
+    connect: bool,
+}
+
+pub(super) fn run(args: &Args, logging: Logging) -> Result<(), Failure> {
+    logging.start("off", LogFormat::Auto);
+    super::block_on(async {
+        let config = Config::load(&args.config)?;
+        output::text(&format!("{}: right", args.config.display()))?;
+        understood(&config)?;
+        if args.connect { connect(&config).await } else { Ok(()) }
+    })
+}
+
+fn understood(config: &Config) -> Result<(), Failure> {
+    output::text(&format!("topics     {}.event.<server>.<Event>, as {}", config.prefix, config.instance))?;
+    for server in &config.servers {
+        output::text(&format!("server     {}", about_server(server)))?;
+    }
+    for (index, filter) in config.filters.iter().enumerate() {
+        output::text(&format!("filter #{} {}", index + 1, rules::filtered(filter)))?;
+    }
+    for bus in &config.buses {
+        output::text(&format!("bus        {}", about_bus(bus)))?;
+    }
+    let held = units::show_size(config.spool.max_bytes);
+    output::text(&format!("held       up to {held} of each server's events in memory, for buses that are away"))?;
+    match config.http.listen {
+        Some(address) => output::text(&format!("http       http://{address}/ready /live /metrics /version"))?,
+        None => output::text("http       nothing listens (http.listen)")?,
+    }
+    commands(config)
+}
+
+fn about_server(server: &Server) -> String {
+    let tls = match &server.tls {
+        Some(tls) if tls.client.is_some() => ", TLS with a client certificate",
+        Some(_) => ", TLS",
+        None => "",
+    };
+    let snapshot = if server.snapshot.is_empty() { "nothing".to_owned() } else { server.snapshot.join(", ") };
+    format!("{} at {} as {}{tls}; snapshot of {snapshot}", server.name, server.url(), server.username)
+}
+
+fn about_bus(bus: &Bus) -> String {
+    let required = if bus.required { "needed for /ready" } else { "not needed for /ready" };
+    let commands = if bus.takes_commands() { "takes commands" } else { "takes no commands" };
+    format!("{}: {}; {commands}; {required}", bus.name, bus.bridge.promise())
+}
+
+fn commands(config: &Config) -> Result<(), Failure> {
+    let taking = config.buses.iter().any(Bus::takes_commands);
+    let allow = &config.command.allow;
+    match (taking, allow.is_empty()) {
+        (false, true) => output::text("commands   none: no bus takes any")?,
+        (false, false) => warning("there are [[command.allow]] rules, and no bus takes commands")?,
+        (true, true) => warning("commands are taken, and every one is rejected: there is no [[command.allow]] rule")?,
+        (true, false) => {}
+    }
+    if taking && !allow.is_empty() {
+        output::text(&format!("commands   journal in {}; allowed:", config.spool.dir.display()))?;
+    }
+    for (index, rule) in allow.iter().enumerate() {
+        output::text(&format!("  #{} {}", index + 1, rules::allowed(rule)))?;
+    }
+    if !allow.is_empty() {
+        output::text(&format!("  never {}", NEVER.join(", ")))?;
+    }
+    for (index, rule) in allow.iter().enumerate() {
+        for text in rules::warnings(index + 1, rule) {
+            warning(&text)?;
+        }
+    }
+    Ok(())
+}
+
+fn warning(text: &str) -> Result<(), Failure> {
+    output::text(&format!("warning: {text}"))
+}
+
+async fn connect(config: &Config) -> Result<(), Failure> {
+    let ids = asterisk::action_ids();
+    let mut failed = 0;
+    for one in &config.servers {
+        let rules: Vec<Rule> =
+            config.command.allow.iter().filter(|rule| concerns(rule, &one.name)).cloned().collect();
+        let findings = server::server(daemon::settings(one, &ids), &rules).await;
+        failed += tell(&format!("server {}", one.name), &findings)?;
+    }
+    for bus in &config.buses {
+        let findings = match timeout(PROBE_LIMIT, bus.bridge.probe()).await {
+            Err(_) => vec![Finding::Failed(format!("no answer within {} s", PROBE_LIMIT.as_secs()))],
+            Ok(Err(fault)) => vec![Finding::Failed(fault.to_string())],
+            Ok(Ok(lines)) => lines.into_iter().map(Finding::Fine).collect(),
+        };
+        failed += tell(&format!("bus {}", bus.name), &findings)?;
+        bus.bridge.close(std::time::Duration::from_secs(1)).await;
+    }
+    match failed {
+        0 => Ok(()),
+        1 => Err(Failure::Failed("1 thing does not work".to_owned())),
+        many => Err(Failure::Failed(format!("{many} things do not work"))),
+    }
+}
+
+fn concerns(rule: &Rule, server: &str) -> bool {
+    let fits = |text: &String| {
+        globset::Glob::new(text).is_ok_and(|glob| glob.compile_matcher().is_match(server))
+    };
+    rule.servers.is_empty() || rule.servers.iter().any(fits)
+}
+
+/// Prints findings; answers how many are failures.
+fn tell(about: &str, findings: &[Finding]) -> Result<usize, Failure> {
+    for finding in findings {
+        match finding {
+            Finding::Fine(text) => output::text(&format!("{about}: {text}"))?,
+            Finding::Warning(text) => output::text(&format!("{about}: warning: {text}"))?,
+            Finding::Failed(text) => output::text(&format!("{about}: FAILED: {text}"))?,
+        }
+    }
+    Ok(findings.iter().filter(|finding| finding.is_failed()).count())
+}

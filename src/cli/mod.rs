@@ -1,0 +1,187 @@
+//! The command line: one file a subcommand.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | well |
+//! | 1 | failed |
+//! | 2 | wrong usage |
+//! | 78 | wrong configuration |
+//!
+//! What was asked for goes to standard output, and everything else to standard error. A reader of standard output
+//! that has seen enough ends the program quietly.
+
+mod bus;
+mod check;
+mod completions;
+#[cfg(any())]
+mod demo_off;
+mod output;
+mod run;
+mod schema;
+mod send;
+mod tail;
+
+use std::{future::Future, io::Write as _, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{
+    config::{ConfigErrors, LogFormat},
+    logging,
+};
+
+/// Exit code of a wrong configuration (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+/// Exit code of a wrong usage, as clap has it.
+pub const EXIT_USAGE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  amibus demo                          see it work; needs nothing
+  amibus check -c amibus.toml          what is wrong with a configuration, and what it means
+  amibus check -c amibus.toml --connect   try every server and bus
+  amibus run -c amibus.toml            bridge, until SIGTERM
+  amibus tail --kind event --event 'Dial*' | jq .data
+  amibus send Ping --server pbx1
+
+Exit codes: 0 well, 1 failed, 2 wrong usage, 78 wrong configuration.";
+
+/// Bridges Asterisk (AMI) to ZeroMQ, NATS and Kafka, and commands back.
+#[derive(Debug, Parser)]
+#[command(name = "amibus", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    /// More log lines on standard error: -v debug, -vv trace. RUST_LOG goes before it.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// How log lines on standard error look.
+    #[arg(long, value_enum, global = true, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    #[cfg(any())]
+    Demo(demo::Args),
+    Tail(tail::Args),
+    Send(send::Args),
+    Schema(schema::Args),
+    Completions(completions::Args),
+}
+
+/// Why a subcommand ended badly.
+#[derive(Debug)]
+enum Failure {
+    /// The configuration is wrong.
+    Config(ConfigErrors),
+    /// The arguments are wrong in a way that the parser cannot see.
+    Usage(String),
+    /// It did not work out.
+    Failed(String),
+    /// It was reported already.
+    Reported,
+    /// Whoever read standard output has seen enough.
+    Enough,
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Self::Config(errors)
+    }
+}
+
+/// What is asked of the log on the command line.
+#[derive(Clone, Copy, Debug)]
+struct Logging {
+    verbose: u8,
+    format: Option<LogFormat>,
+}
+
+impl Logging {
+    /// Starts it; `level` and `format` are what holds where the command line says nothing.
+    fn start(self, level: &str, format: LogFormat) {
+        let level = match self.verbose {
+            0 => level,
+            1 => "debug",
+            _ => "trace",
+        };
+        logging::start(level, self.format.unwrap_or(format));
+    }
+}
+
+/// The whole program: reads the arguments, does what they say, answers the exit code.
+pub fn main() -> ExitCode {
+    // An error means that a provider is installed already, which is then the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    let format = cli.log_format.map(|format| match format {
+        Format::Auto => LogFormat::Auto,
+        Format::Text => LogFormat::Text,
+        Format::Json => LogFormat::Json,
+    });
+    let logging = Logging { verbose: cli.verbose, format };
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args, logging),
+        Command::Check(args) => check::run(&args, logging),
+        #[cfg(any())]
+        Command::Demo(args) => demo::run(&args, logging),
+        Command::Tail(args) => tail::run(&args, logging),
+        Command::Send(args) => send::run(&args, logging),
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    match result {
+        Ok(()) | Err(Failure::Enough) => ExitCode::SUCCESS,
+        Err(Failure::Reported) => ExitCode::FAILURE,
+        Err(Failure::Config(errors)) => {
+            complain(&errors.to_string());
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Err(Failure::Usage(message)) => {
+            complain(&format!("error: {message}"));
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(Failure::Failed(message)) => {
+            complain(&format!("error: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where standard error is closed, nobody wants to know.
+fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
+/// Runs `work` to its end on an async runtime.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(work);
+    // What still runs by then is a thread that nobody waits for.
+    runtime.shutdown_background();
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
