@@ -1,3 +1,4 @@
 //! The tests of the whole: one binary, a module per promise.
 
 mod e2e;
+mod outcomes;

@@ -179,7 +179,8 @@ impl Engine {
         tasks.wait().await;
     }
 
-    async fn handle(&self, request: Request, bus: &'static str, metrics: &BusMetrics) {
+    /// Carries out one request, answers and acknowledges it.
+    pub async fn handle(&self, request: Request, bus: &'static str, metrics: &BusMetrics) {
         let decoded = decode(&request, self.settings.max_command_bytes);
         let Request { sender, durable, mut handle, .. } = request;
         let circumstances = Circumstances { bus, sender, durable };

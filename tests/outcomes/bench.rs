@@ -1,0 +1,315 @@
+//! One engine, one simulated Asterisk, a journal on disk, and requests by hand.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use amibus::{
+    asterisk::{self, Actions, ServerSettings, Target, run_events},
+    command::{
+        Engine,
+        decode::decode,
+        engine::{Nowhere, Server, Settings},
+        finals::Finals,
+        journal::{Claim, Journal},
+        policy::{Policy, Rule},
+    },
+    filter::Filter,
+    health::Health,
+    intake::{Intake, Seen},
+    metrics::Metrics,
+    normalize::Profile,
+    queue::Queue,
+    writer::Writer,
+};
+use amibus_ami::Limits;
+use amibus_contract::{BoxFuture, Fault, Handle, Message, Reach, Rejection, Request};
+use amibus_sim::{Sim, SimOptions};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+    sync::{Semaphore, mpsc},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub(super) struct Bench {
+    pub(super) sim: Sim,
+    pub(super) engine: Arc<Engine>,
+    pub(super) journal: Arc<Journal>,
+    settings: Arc<ServerSettings>,
+    writer: Arc<Writer>,
+    queue: Arc<Queue>,
+    finals: Arc<Finals>,
+    actions: Actions,
+    metrics: Metrics,
+    directory: tempfile::TempDir,
+    stop: CancellationToken,
+    _guard: DropGuard,
+}
+
+/// What became of one request.
+pub(super) struct Asked {
+    pub(super) response: Value,
+    pub(super) acknowledged: bool,
+    pub(super) dead_lettered: bool,
+}
+
+impl Bench {
+    pub(super) async fn connected() -> Self {
+        Self::with_limits(|_| {}).await
+    }
+
+    pub(super) async fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
+        let options = SimOptions {
+            ring: Duration::from_millis(10),
+            talk: Duration::from_millis(10),
+            ..SimOptions::default()
+        };
+        let sim = Sim::start(options).await.expect("a simulated Asterisk");
+        let target = Target::Ami { host: "127.0.0.1".into(), port: sim.addr().port() };
+        let ids = asterisk::action_ids();
+        let mut settings = ServerSettings::new("pbx1", target, "amibus", "amibus".into(), ids);
+        settings.backoff_min = Duration::from_millis(20);
+        settings.backoff_max = Duration::from_millis(100);
+        change(&mut settings.limits);
+        let directory = tempfile::tempdir().expect("a directory");
+        let journal = Arc::new(open(directory.path()));
+        let settings = Arc::new(settings);
+        let writer = writer("pbx1");
+        let queue = Queue::new(1 << 20, 1);
+        let finals = Arc::new(Finals::default());
+        let stop = CancellationToken::new();
+        let (actions, session) = Actions::new(Arc::clone(&settings));
+        tokio::spawn(session.run(stop.clone()));
+        let metrics = Metrics::default();
+        let engine = engine(&journal, &actions, (&writer, &queue, &finals), &metrics);
+        let guard = stop.clone().drop_guard();
+        let bench = Self {
+            sim,
+            engine,
+            journal,
+            settings,
+            writer,
+            queue,
+            finals,
+            actions,
+            metrics,
+            directory,
+            stop,
+            _guard: guard,
+        };
+        bench.until_ready(true).await;
+        bench
+    }
+
+    /// Runs an event session too.
+    pub(super) async fn with_events(self) -> Self {
+        let health = Arc::new(Health::new(["pbx1"], []));
+        let mut state = health.watch_server("pbx1").expect("configured");
+        let intake = Intake {
+            writer: Arc::clone(&self.writer),
+            queue: Arc::clone(&self.queue),
+            filter: Arc::new(Filter::new(&[]).expect("no rules")),
+            finals: Arc::clone(&self.finals),
+            action_ids: self.settings.action_ids.clone(),
+            metrics: self.metrics.server("pbx1"),
+            health,
+            seen: Seen::default(),
+        };
+        tokio::spawn(run_events(Arc::clone(&self.settings), intake, self.stop.clone()));
+        let up = state.wait_for(|s| matches!(s, amibus::health::ServerState::Up { .. }));
+        tokio::time::timeout(Duration::from_secs(10), up).await.expect("in time").expect("up");
+        self
+    }
+
+    pub(super) async fn until_ready(&self, ready: bool) {
+        let mut state = self.actions.ready();
+        let changed = state.wait_for(|now| *now == ready);
+        tokio::time::timeout(Duration::from_secs(10), changed)
+            .await
+            .expect("in time")
+            .expect("the session runs");
+    }
+
+    /// Hands a request to the engine and waits for all that becomes of it.
+    pub(super) async fn ask(&self, request: Request) -> Asked {
+        ask(&self.engine, request).await
+    }
+
+    /// The same over an Asterisk that answers every action but the login's with `answer`, `%` being its ActionID.
+    pub(super) async fn answering(&self, answer: &'static [u8], request: Request) -> Asked {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(answer_all(listener, answer));
+        let mut settings = (*self.settings).clone();
+        settings.target = Target::Ami { host: "127.0.0.1".into(), port };
+        settings.login = amibus_ami::LoginMethod::Plain;
+        let (actions, session) = Actions::new(Arc::new(settings));
+        tokio::spawn(session.run(self.stop.clone()));
+        let ready = actions.ready().wait_for(|ready| *ready).await.map(|ready| *ready);
+        assert!(ready.expect("the session runs"));
+        let parts = (&self.writer, &self.queue, &self.finals);
+        ask(&engine(&self.journal, &actions, parts, &self.metrics), request).await
+    }
+
+    pub(super) fn claim(&self, id: &str, body: &str) -> Claim {
+        let command = decode(&request(body), 4096).expect("a command");
+        self.journal.claim(id, &command, None).expect("claims")
+    }
+
+    /// Makes every further write to the journal fail.
+    pub(super) fn break_journal(&self) {
+        let path = self.directory.path().join("commands.sqlite");
+        let other = rusqlite::Connection::open(path).expect("opens");
+        other.execute_batch("DROP TABLE command").expect("drops");
+    }
+
+    /// What a bus would get.
+    pub(super) async fn published(&self) -> Vec<Value> {
+        let batch = self.queue.reader(0).batch(1000, 1 << 20).await.expect("open");
+        batch.messages.iter().map(|m| serde_json::from_slice(&m.body).expect("JSON")).collect()
+    }
+}
+
+/// A request without a topic's help, that somebody waits for.
+pub(super) fn request(body: &str) -> Request {
+    let (told, _) = mpsc::channel(1);
+    Request {
+        server: None,
+        action: None,
+        identity: None,
+        sender: None,
+        durable: false,
+        reply_wanted: true,
+        body: body.to_owned().into(),
+        handle: Box::new(Told(told)),
+    }
+}
+
+async fn ask(engine: &Engine, mut request: Request) -> Asked {
+    let (told, mut hear) = mpsc::channel(4);
+    request.handle = Box::new(Told(told));
+    let metrics = Metrics::default();
+    engine.handle(request, "test", &metrics.bus("test")).await;
+    let mut asked = Asked { response: Value::Null, acknowledged: false, dead_lettered: false };
+    while let Some(what) = hear.recv().await {
+        match what {
+            What::Reply(body) => asked.response = serde_json::from_slice(&body).expect("JSON"),
+            What::Acknowledged => asked.acknowledged = true,
+            What::DeadLettered => asked.dead_lettered = true,
+        }
+    }
+    asked
+}
+
+fn engine(
+    journal: &Arc<Journal>,
+    actions: &Actions,
+    (writer, queue, finals): (&Arc<Writer>, &Arc<Queue>, &Arc<Finals>),
+    metrics: &Metrics,
+) -> Arc<Engine> {
+    let allow = ["Ping", "NoSuchAction", "QueueStatus", "Originate"].map(str::to_owned).to_vec();
+    let fields = vec![("Application".to_owned(), vec!["Wait".to_owned()])];
+    let rules = [
+        Rule { actions: allow, ..Rule::default() },
+        Rule { actions: vec!["Originate".into()], fields, ..Rule::default() },
+    ];
+    let policy = Policy::new(&rules).expect("globs");
+    let server = Server {
+        writer: Arc::clone(writer),
+        queue: Arc::clone(queue),
+        actions: actions.clone(),
+        finals: Arc::clone(finals),
+        action_deadline: Duration::from_millis(500),
+        metrics: metrics.commands("pbx1"),
+        permits: Arc::new(Semaphore::new(8)),
+    };
+    let nowhere =
+        Nowhere { writer: self::writer("unknown"), queue: Queue::new(0, 0), metrics: metrics.commands("") };
+    let settings = Settings {
+        max_command_bytes: 4096,
+        default_deadline: Some(Duration::from_millis(400)),
+        final_timeout: Duration::from_millis(300),
+    };
+    Engine::new(settings, policy, Arc::clone(journal), BTreeMap::from([("pbx1".to_owned(), server)]), nowhere)
+}
+
+fn writer(server: &str) -> Arc<Writer> {
+    let profile = Profile::new(server, None).expect("a profile");
+    Arc::new(Writer::new(profile, "ami", "log").expect("a prefix"))
+}
+
+fn open(directory: &Path) -> Journal {
+    Journal::open(&directory.join("commands.sqlite"), Duration::from_secs(3600)).expect("opens")
+}
+
+/// Plays the least Asterisk there is: banner, login, and one and the same answer to everything else.
+async fn answer_all(listener: TcpListener, answer: &'static [u8]) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let mut stream = BufReader::new(stream);
+        let mut send = "Asterisk Call Manager/11.0.0\r\n".to_owned();
+        let (mut action, mut id) = (String::new(), String::new());
+        loop {
+            if stream.write_all(send.as_bytes()).await.is_err() {
+                break;
+            }
+            send.clear();
+            let mut line = String::new();
+            if !matches!(stream.read_line(&mut line).await, Ok(1..)) {
+                break;
+            }
+            match line.trim_end().split_once(": ") {
+                Some(("Action", name)) => name.clone_into(&mut action),
+                Some(("ActionID", value)) => value.clone_into(&mut id),
+                None if action == "Login" => {
+                    send = format!(
+                        "Response: Success\r\nActionID: {id}\r\nMessage: Authentication accepted\r\n\r\n"
+                    );
+                    send.push_str(
+                        "Event: FullyBooted\r\nPrivilege: system,all\r\nStatus: Fully Booted\r\n\r\n",
+                    );
+                }
+                None => send = String::from_utf8_lossy(answer).replace('%', &id),
+                Some(_) => {}
+            }
+        }
+    }
+}
+
+enum What {
+    Reply(Vec<u8>),
+    Acknowledged,
+    DeadLettered,
+}
+
+struct Told(mpsc::Sender<What>);
+
+impl Told {
+    fn tell(&self, what: What) {
+        self.0.try_send(what).expect("room for what becomes of one request");
+    }
+}
+
+impl Handle for Told {
+    fn reply<'a>(&'a mut self, response: &'a Message) -> BoxFuture<'a, Result<Reach, Fault>> {
+        self.tell(What::Reply(response.body.to_vec()));
+        Box::pin(async { Ok(Reach::Sent) })
+    }
+
+    fn keep(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn keep_every(&self) -> Option<Duration> {
+        Some(Duration::from_millis(50))
+    }
+
+    fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        self.tell(What::Acknowledged);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn dead_letter(self: Box<Self>, _cause: Rejection) -> BoxFuture<'static, Result<(), Fault>> {
+        self.tell(What::DeadLettered);
+        Box::pin(async { Ok(()) })
+    }
+}

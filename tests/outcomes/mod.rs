@@ -1,0 +1,239 @@
+//! Every outcome and every error code of a command, against a simulated Asterisk that fails on demand, with the
+//! real journal on disk.
+
+mod bench;
+
+use std::time::Duration;
+
+use amibus::command::{Code, journal::Claim};
+use bench::{Bench, request};
+use serde_json::{Value, json};
+
+/// Asserts the outcome and the code of a response.
+fn ended(response: &Value, outcome: &str, code: Code) {
+    let data = &response["data"];
+    assert_eq!(data["outcome"], outcome, "{response}");
+    assert_eq!(data["error"]["code"], code.as_str(), "{response}");
+    assert_eq!(code.outcome().as_str(), outcome);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_rejected_and_set_aside() {
+    let bench = Bench::connected().await;
+    let cases = [
+        ("{", Code::Malformed, None),
+        ("[]", Code::Malformed, None),
+        (r#"{"server":"pbx1","action":"Ping","x":1}"#, Code::UnknownField, Some("x")),
+        (r#"{"action":"Ping"}"#, Code::MissingField, Some("server")),
+        (r#"{"server":"pbx1"}"#, Code::MissingField, Some("action")),
+        (r#"{"server":"pbx1","action":"Ping","wait":"never"}"#, Code::InvalidField, Some("wait")),
+        (r#"{"server":"pbx1","action":"Ping","fields":{"A":{"b":1}}}"#, Code::InvalidField, Some("fields.A")),
+        (
+            r#"{"specversion":"1.0","type":"ami.command.Ping","id":"a","data":{"server":"pbx1","id":"b"}}"#,
+            Code::Contradiction,
+            Some("data.id"),
+        ),
+    ];
+    for (body, code, field) in cases {
+        let ask = bench.ask(request(body)).await;
+        ended(&ask.response, "rejected", code);
+        assert_eq!(ask.response["data"]["error"]["field"], json!(field), "{body}");
+        assert!(ask.dead_lettered && !ask.acknowledged, "{body}");
+    }
+    let long = format!(r#"{{"server":"pbx1","action":"Ping","id":"{}"}}"#, "x".repeat(5000));
+    ended(&bench.ask(request(&long)).await.response, "rejected", Code::TooLarge);
+    assert!(bench.sim.actions().iter().all(|a| !a.starts_with(b"Action: Ping")), "nothing was sent");
+}
+
+#[tokio::test]
+async fn what_is_read_but_not_allowed_or_known_is_rejected_and_acknowledged() {
+    let bench = Bench::connected().await;
+    let forbidden = bench.ask(request(r#"{"server":"pbx1","action":"Command"}"#)).await;
+    ended(&forbidden.response, "rejected", Code::Forbidden);
+    assert!(forbidden.acknowledged && !forbidden.dead_lettered);
+    let nowhere = bench.ask(request(r#"{"server":"pbx9","action":"Ping"}"#)).await;
+    ended(&nowhere.response, "rejected", Code::UnknownServer);
+}
+
+#[tokio::test]
+async fn the_topic_and_the_command_must_agree() {
+    let bench = Bench::connected().await;
+    let mut one = request(r#"{"action":"Ping","id":"t1"}"#);
+    one.server = Some("pbx1".into());
+    assert_eq!(bench.ask(one).await.response["data"]["outcome"], "executed");
+    let mut other = request(r#"{"server":"pbx1","action":"Ping"}"#);
+    other.action = Some("Originate".into());
+    ended(&bench.ask(other).await.response, "rejected", Code::Contradiction);
+}
+
+#[tokio::test]
+async fn success_is_executed_and_error_is_refused_in_asterisks_words() {
+    let bench = Bench::connected().await;
+    let ping = bench.ask(request(r#"{"server":"pbx1","action":"Ping","id":"p"}"#)).await;
+    assert_eq!(ping.response["data"]["outcome"], "executed");
+    assert_eq!(ping.response["data"]["response"]["Ping"], "Pong");
+    assert_eq!(ping.response["data"]["error"], Value::Null);
+    let unknown = bench.ask(request(r#"{"server":"pbx1","action":"NoSuchAction"}"#)).await;
+    ended(&unknown.response, "refused", Code::AsteriskError);
+    let words = &unknown.response["data"]["error"]["message"];
+    assert_eq!(
+        *words,
+        "Invalid/unknown command: NoSuchAction. Use Action: ListCommands to show available commands."
+    );
+}
+
+#[tokio::test]
+async fn one_id_is_one_call_whatever_is_delivered() {
+    let bench = Bench::connected().await;
+    let body = r#"{"server":"pbx1","action":"Originate","id":"order-1","fields":{"Channel":"Local/1@sales","Application":"Wait"}}"#;
+    let asks = (0..10).map(|_| bench.ask(request(body)));
+    let answers = futures_util::future::join_all(asks).await;
+    for answer in &answers {
+        assert_eq!(answer.response, answers[0].response);
+        assert_eq!(answer.response["data"]["outcome"], "executed");
+    }
+    assert_eq!(bench.sim.originates().len(), 1);
+    let other = body.replace("1@sales", "2@sales");
+    ended(&bench.ask(request(&other)).await.response, "rejected", Code::IdReused);
+    assert_eq!(bench.sim.originates().len(), 1);
+}
+
+#[tokio::test]
+async fn an_originate_is_asynchronous_with_a_channel_id_of_ours() {
+    let bench = Bench::connected().await;
+    let fields = r#"{"Channel":"Local/1@sales","Application":"Wait","Async":true,"Variable":{"A":"x,y"}}"#;
+    let body = format!(r#"{{"server":"pbx1","action":"Originate","id":"o","fields":{fields}}}"#);
+    bench.ask(request(&body)).await;
+    let calls = bench.sim.originates();
+    assert!(
+        calls[0].asynchronous && calls[0].channel_id.as_deref().is_some_and(|id| id.starts_with("amibus-"))
+    );
+    assert_eq!(calls[0].variables, [("A".to_owned(), "x,y".to_owned())]);
+    let waits = body.replace("true", "false").replace("\"o\"", "\"o2\"");
+    let ask = bench.ask(request(&waits)).await;
+    ended(&ask.response, "rejected", Code::InvalidField);
+    assert_eq!(ask.response["data"]["error"]["field"], "fields.Async");
+}
+
+#[tokio::test]
+async fn while_a_server_is_away_who_waits_is_told_and_what_is_kept_waits_for_its_deadline() {
+    let bench = Bench::connected().await;
+    bench.sim.refuse().await.expect("refuses");
+    bench.sim.drop_sessions();
+    bench.until_ready(false).await;
+    let body = r#"{"server":"pbx1","action":"Ping"}"#;
+    ended(&bench.ask(request(body)).await.response, "rejected", Code::Unavailable);
+    let mut kept = request(r#"{"server":"pbx1","action":"Ping","id":"kept"}"#);
+    kept.durable = true;
+    let late = bench.ask(kept);
+    ended(&late.await.response, "expired", Code::DeadlinePassed);
+    let mut waits =
+        request(r#"{"server":"pbx1","action":"Ping","id":"waits","deadline":"2099-01-01T00:00:00Z"}"#);
+    waits.durable = true;
+    let back = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        bench.sim.accept().await.expect("accepts");
+    };
+    let (answer, ()) = tokio::join!(bench.ask(waits), back);
+    assert_eq!(answer.response["data"]["outcome"], "executed", "{}", answer.response);
+}
+
+#[tokio::test]
+async fn what_was_sent_and_not_answered_is_unknown() {
+    let bench = Bench::connected().await;
+    bench.sim.stall(Duration::from_secs(30));
+    let silent = bench.ask(request(r#"{"server":"pbx1","action":"Ping","id":"silent"}"#)).await;
+    ended(&silent.response, "unknown", Code::NoAnswer);
+
+    let bench = Bench::connected().await;
+    bench.sim.stall(Duration::from_secs(30));
+    let drop = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        bench.sim.drop_sessions();
+    };
+    let ask = bench.ask(request(r#"{"server":"pbx1","action":"Ping","id":"lost"}"#));
+    let (lost, ()) = tokio::join!(ask, drop);
+    ended(&lost.response, "unknown", Code::ConnectionLost);
+}
+
+#[tokio::test]
+async fn a_call_whose_end_is_not_seen_is_unknown_and_one_that_is_seen_is_told() {
+    let bench = Bench::connected().await;
+    let body = |id: &str, channel: &str| {
+        request(&format!(
+            r#"{{"server":"pbx1","action":"Originate","id":"{id}","wait":"final",
+                "fields":{{"Channel":"Local/{channel}@sales","Application":"Wait","Timeout":200}}}}"#
+        ))
+    };
+    // No event session runs here.
+    ended(&bench.ask(body("unseen", "1")).await.response, "unknown", Code::FinalNotSeen);
+    let bench = Bench::connected().await.with_events().await;
+    for (channel, result) in
+        [("1", "answered"), ("busy", "busy"), ("congestion", "congestion"), ("noanswer", "no_answer")]
+    {
+        let answer = bench.ask(body(channel, channel)).await.response;
+        assert_eq!(answer["data"]["outcome"], "executed", "{answer}");
+        assert_eq!(answer["data"]["call"]["result"], result, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_past_the_limits_is_left_out_and_said_so() {
+    let bench = Bench::with_limits(|limits| limits.list_items = 1).await;
+    let answer = bench.ask(request(r#"{"server":"pbx1","action":"QueueStatus"}"#)).await.response;
+    ended(&answer, "executed", Code::ListTooLong);
+    assert_eq!(answer["data"]["events"], json!([]));
+    assert_eq!(answer["data"]["response"]["Response"], "Success");
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_record_stops_commands() {
+    let bench = Bench::connected().await;
+    bench.break_journal();
+    let answer = bench
+        .ask(request(r#"{"server":"pbx1","action":"Originate","id":"x","fields":{"Channel":"Local/1@s"}}"#));
+    ended(&answer.await.response, "rejected", Code::NotRecorded);
+    assert!(bench.sim.originates().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_dead_process_had_begun_to_send_is_unknown_for_ever() {
+    let bench = Bench::connected().await;
+    let body = r#"{"server":"pbx1","action":"Ping","id":"crashed"}"#;
+    let claim = bench.claim("crashed", body);
+    assert_eq!(claim, Claim::Ours);
+    bench.journal.sending("crashed").expect("recorded");
+    assert_eq!(bench.engine.recover().await.expect("recovers"), 1);
+    let answer = bench.ask(request(body)).await;
+    ended(&answer.response, "unknown", Code::Interrupted);
+    assert!(bench.sim.actions().iter().all(|a| !a.starts_with(b"Action: Ping")), "never sent again");
+    assert_eq!(bench.engine.recover().await.expect("recovers"), 0);
+    let seen: Vec<Value> = bench.published().await;
+    assert!(seen.iter().any(|m| m["correlationid"] == "crashed"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn what_was_claimed_and_never_sent_is_run_by_the_next_process() {
+    let bench = Bench::connected().await;
+    let body = r#"{"server":"pbx1","action":"Ping","id":"claimed"}"#;
+    assert_eq!(bench.claim("claimed", body), Claim::Ours);
+    assert_eq!(bench.engine.recover().await.expect("recovers"), 0);
+    assert_eq!(bench.ask(request(body)).await.response["data"]["outcome"], "executed");
+}
+
+/// `list_incomplete` needs an Asterisk that answers and then falls silent within its list.
+#[tokio::test]
+async fn a_list_that_does_not_end_is_told() {
+    let bench = Bench::connected().await;
+    let cut = b"Response: Success\r\nActionID: %\r\nEventList: start\r\nMessage: x\r\n\r\n";
+    let answer =
+        bench.answering(cut, request(r#"{"server":"pbx1","action":"QueueStatus","id":"cut"}"#)).await;
+    ended(&answer.response, "executed", Code::ListIncomplete);
+}
+
+#[test]
+fn every_code_is_tested_here() {
+    let source = include_str!("mod.rs");
+    let missing: Vec<_> = Code::ALL.iter().filter(|c| !source.contains(&format!("Code::{c:?}"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
