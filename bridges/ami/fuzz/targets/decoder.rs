@@ -10,7 +10,13 @@ fuzz_target!(|data: &[u8]| {
     let [flags, high, low, bytes @ ..] = data else { return };
     let limits = match flags & 1 {
         0 => Limits::default(),
-        _ => Limits { frame_bytes: 64, frame_headers: 4, banner_bytes: 40, empty_lines: 3, ..Limits::default() },
+        _ => Limits {
+            frame_bytes: 64,
+            frame_headers: 4,
+            banner_bytes: 40,
+            empty_lines: 3,
+            ..Limits::default()
+        },
     };
     let banner = flags & 2 == 0;
     let whole = read(bytes, &limits, banner, |_| usize::MAX);
@@ -37,7 +43,9 @@ fn read<'b>(bytes: &'b [u8], limits: &Limits, banner: bool, size: impl Fn(u32) -
     let end = loop {
         match decoder.decode(&bytes[unread..arrived]) {
             Ok(Decoded::Banner { line, consumed }) => {
-                assert!(messages.is_empty() && line.len() + 2 == consumed && line.len() <= limits.banner_bytes);
+                assert!(
+                    messages.is_empty() && line.len() + 2 == consumed && line.len() <= limits.banner_bytes
+                );
                 messages.push(line);
                 unread += consumed;
             }

@@ -37,7 +37,13 @@ impl Heard {
 fuzz_target!(|program: &[u8]| run(program));
 
 fn run(mut program: &[u8]) {
-    let limits = Limits { frame_bytes: 4_096, list_items: 3, list_bytes: 600, pending_actions: 4, ..Limits::default() };
+    let limits = Limits {
+        frame_bytes: 4_096,
+        list_items: 3,
+        list_bytes: 600,
+        pending_actions: 4,
+        ..Limits::default()
+    };
     let flags = next(&mut program);
     let config = SessionConfig {
         login: if flags & 1 == 0 { LoginMethod::Plain } else { LoginMethod::Md5 },
@@ -62,7 +68,8 @@ fn run(mut program: &[u8]) {
                 }
             }
             2 => {
-                let action = Action::new(ACTIONS[usize::from(instruction / 5) % ACTIONS.len()]).expect("a name");
+                let action =
+                    Action::new(ACTIONS[usize::from(instruction / 5) % ACTIONS.len()]).expect("a name");
                 if let Ok(id) = session.send(&action, token, now) {
                     remember(&mut ids, id.as_str());
                     (heard.open, token) = (heard.open + 1, token + 1);
@@ -72,19 +79,28 @@ fn run(mut program: &[u8]) {
             3 => {
                 if let Some(bytes) = session.next_transmit() {
                     let text = String::from_utf8(bytes).expect("text");
-                    remember(&mut ids, text.lines().nth(1).and_then(|l| l.strip_prefix("ActionID: ")).expect("an id"));
+                    remember(
+                        &mut ids,
+                        text.lines().nth(1).and_then(|l| l.strip_prefix("ActionID: ")).expect("an id"),
+                    );
                 }
             }
             _ => {
                 now += Duration::from_millis(u64::from(instruction) * 100);
                 result = session.tick(now, &mut |output| heard.hear(output));
                 let due = session.next_deadline();
-                assert!(result.is_err() || due.is_some_and(|due| due > now), "a deadline that was served stays");
+                assert!(
+                    result.is_err() || due.is_some_and(|due| due > now),
+                    "a deadline that was served stays"
+                );
             }
         }
     }
     if result.is_err() {
-        assert_eq!(session.input(b"Event: X\r\n\r\n", now, &mut |_| panic!("over")), Err(SessionError::Closed));
+        assert_eq!(
+            session.input(b"Event: X\r\n\r\n", now, &mut |_| panic!("over")),
+            Err(SessionError::Closed)
+        );
         assert!(session.next_deadline().is_none());
     }
     session.close(&unread, &mut |output| heard.hear(output));
@@ -108,7 +124,10 @@ fn remember(ids: &mut VecDeque<String>, id: &str) {
 fn named(bytes: &[u8], ids: &VecDeque<String>, out: &mut Vec<u8>) {
     let mut bytes = bytes.iter().peekable();
     while let Some(byte) = bytes.next() {
-        let id = bytes.peek().filter(|_| *byte == b'@').and_then(|digit| ids.get(usize::from(digit.wrapping_sub(b'0'))));
+        let id = bytes
+            .peek()
+            .filter(|_| *byte == b'@')
+            .and_then(|digit| ids.get(usize::from(digit.wrapping_sub(b'0'))));
         match id {
             Some(id) => {
                 out.extend_from_slice(id.as_bytes());
