@@ -1,0 +1,261 @@
+//! The producer of events, shared by all outlets of a bridge.
+//!
+//! One producer for all lanes, since a thousand lanes must not be a thousand clients with threads and connections of
+//! their own. What keeps order within a key:
+//!
+//! - The idempotent producer stores a partition's records in the order of [`Generation::send`], without repeats,
+//!   through its own retries.
+//! - No record times out alone, and a record that the broker refuses for good ends the producer (librdkafka's
+//!   gapless guarantee). So what is stored of a partition is at any time a prefix of what was sent.
+//! - When a batch must be stopped, its whole producer is *retired*: under a lock that excludes senders everything
+//!   queued is purged, nothing is sent through it again, and the next batch meets a fresh producer. Other lanes that
+//!   had records in it see them fail and offer them again; for them it is an ordinary retry.
+//!
+//! A request that is on its way while its producer is purged may still be stored: as a repeat, later. Repeats carry
+//! the same id; the first sight of each record is in order.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use amibus_contract::{Fault, FaultKind, Message};
+use rdkafka::{
+    ClientContext, Statistics,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
+};
+
+use crate::{clients, faults, health::Listener, record, reports::Reports, settings::Settings};
+
+/// How many records are handed over in one go, holding off a retirement.
+const CHUNK_RECORDS: usize = 256;
+/// How long a retired producer's last users may take to let go of it.
+const BURIED_WITHIN: Duration = Duration::from_secs(60);
+/// How long purged records may take to be reported.
+const PURGED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Who waits for the report of one record.
+pub(crate) struct Ticket {
+    reports: Arc<Reports>,
+    index: usize,
+}
+
+/// The callbacks of a producer of events.
+pub(crate) struct Context {
+    listener: Listener,
+    failed: Arc<AtomicU64>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.listener.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.listener.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.listener.error(error, reason);
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let outcome = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
+        };
+        if outcome.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        ticket.reports.report(ticket.index, outcome);
+    }
+}
+
+/// Why fewer records were taken than were given.
+pub(crate) enum Halt {
+    /// The producer's queue is full.
+    Full,
+    /// The producer is retired.
+    Retired,
+    /// The next record is refused on our side.
+    Refused(Fault),
+}
+
+/// One producer, from its making to its retirement.
+pub(crate) struct Generation {
+    producer: ThreadedProducer<Context>,
+    failed: Arc<AtomicU64>,
+    retired: RwLock<bool>,
+}
+
+impl Generation {
+    fn new(settings: &Settings, listener: Listener, single: bool) -> Result<Self, Fault> {
+        let failed = Arc::new(AtomicU64::new(0));
+        let context = Context { listener, failed: failed.clone() };
+        let config = clients::front(settings, single);
+        let producer =
+            ThreadedProducer::from_config_and_context(&config, context).map_err(|error| unusable(&error))?;
+        Ok(Self { producer, failed, retired: RwLock::new(false) })
+    }
+
+    /// Queues messages; the first is number `first` in `reports`. Answers how many were taken (at most some hundred),
+    /// and why not more.
+    pub(crate) fn send(
+        &self,
+        messages: &[Message],
+        first: usize,
+        reports: &Arc<Reports>,
+    ) -> (usize, Option<Halt>) {
+        let retired = self.retired.read().unwrap_or_else(PoisonError::into_inner);
+        if *retired {
+            return (0, Some(Halt::Retired));
+        }
+        for (taken, message) in messages.iter().take(CHUNK_RECORDS).enumerate() {
+            let ticket = Box::new(Ticket { reports: reports.clone(), index: first + taken });
+            let record = BaseRecord::with_opaque_to(message.topic.class(), ticket)
+                .key(&*message.key)
+                .payload(&message.body[..])
+                .headers(record::headers(message));
+            match self.producer.send(record) {
+                Ok(()) => {}
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    return (taken, Some(Halt::Full));
+                }
+                Err((error, _)) if self.producer.client().fatal_error().is_some() => {
+                    tracing::debug!(%error, "the producer has ended");
+                    return (taken, Some(Halt::Retired));
+                }
+                Err((error, _)) => {
+                    let bytes = message.body.len();
+                    let what = format!("{} of {bytes} bytes", message.topic.as_str());
+                    return (taken, Some(Halt::Refused(faults::of(&error, &what))));
+                }
+            }
+        }
+        (messages.len().min(CHUNK_RECORDS), None)
+    }
+
+    /// The client, for questions to the cluster.
+    pub(crate) fn client(&self) -> &rdkafka::client::Client<Context> {
+        self.producer.client()
+    }
+
+    /// Takes back what is queued, for good. Blocks for some milliseconds.
+    fn retire(&self) {
+        let mut retired = self.retired.write().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *retired, true) {
+            self.producer.purge(PurgeConfig::default().queue().inflight());
+        }
+    }
+
+    /// Waits for what is queued, then takes the rest back. Answers how many were not delivered.
+    fn finish(&self, limit: Duration) -> u64 {
+        let before = self.failed.load(Ordering::Relaxed);
+        if let Err(error) = self.producer.flush(limit) {
+            tracing::warn!(%error, "not everything could be delivered before the end");
+        }
+        self.retire();
+        let _ = self.producer.flush(PURGED_WITHIN);
+        self.failed.load(Ordering::Relaxed).saturating_sub(before)
+    }
+}
+
+/// The current producer of events, made when first needed.
+pub(crate) struct Front {
+    settings: Arc<Settings>,
+    listener: Listener,
+    current: Mutex<Option<Arc<Generation>>>,
+    /// Whether each request shall hold one record: slower, but a refusal then names the right one.
+    single: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl Front {
+    /// None yet.
+    pub(crate) fn new(settings: Arc<Settings>, listener: Listener) -> Self {
+        let (single, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { settings, listener, current: Mutex::new(None), single, closed }
+    }
+
+    /// The current producer.
+    pub(crate) fn lease(&self) -> Result<Arc<Generation>, Fault> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Fault::new(FaultKind::Closed, "the connection to Kafka has been closed"));
+        }
+        if let Some(generation) = &*current {
+            return Ok(generation.clone());
+        }
+        let single = self.single.load(Ordering::Relaxed);
+        let made = Arc::new(Generation::new(&self.settings, self.listener.clone(), single)?);
+        *current = Some(made.clone());
+        Ok(made)
+    }
+
+    /// From the next producer on, one record a request. Answers whether it was otherwise.
+    pub(crate) fn send_singly(&self) -> bool {
+        !self.single.swap(true, Ordering::Relaxed)
+    }
+
+    /// Ends a producer: when this is ready, nothing that is still queued in it can be stored.
+    pub(crate) async fn retire(&self, generation: &Arc<Generation>) {
+        {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, generation)) {
+                *current = None;
+            }
+        }
+        let generation = generation.clone();
+        let (done, purged) = tokio::sync::oneshot::channel();
+        tokio::task::spawn_blocking(move || {
+            generation.retire();
+            let _ = done.send(());
+            bury(generation);
+        });
+        let _ = purged.await;
+    }
+
+    /// Delivers what is queued within `limit`, and ends. Answers how many records could not be delivered.
+    pub(crate) async fn close(&self, limit: Duration) -> u64 {
+        let last = {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            self.closed.store(true, Ordering::Release);
+            current.take()
+        };
+        let Some(generation) = last else { return 0 };
+        let finish = move || {
+            let lost = generation.finish(limit);
+            (lost, generation)
+        };
+        let Ok((lost, generation)) = tokio::task::spawn_blocking(finish).await else { return 0 };
+        tokio::task::spawn_blocking(move || bury(generation));
+        lost
+    }
+}
+
+/// Drops a producer where blocking does no harm: its end takes up to half a second.
+fn bury(mut generation: Arc<Generation>) {
+    let start = Instant::now();
+    while start.elapsed() < BURIED_WITHIN {
+        match Arc::try_unwrap(generation) {
+            Ok(_) => return,
+            Err(held) => generation = held,
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A configuration that passed its checks and yet makes no client: a certificate that cannot be parsed, for one.
+pub(crate) fn unusable(error: &KafkaError) -> Fault {
+    let fault = Fault::new(FaultKind::Refused, format!("no client with this configuration: {error}"));
+    fault.deciding(amibus_contract::Decision::Stop)
+}

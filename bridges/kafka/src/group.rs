@@ -1,0 +1,226 @@
+//! The partitions that this process holds as a member of the command group, and what is acknowledged in them.
+//!
+//! Shared between the member's thread, which reads and commits, and the handles of the commands. An acknowledge is
+//! noted here; the thread commits what is noted, one commit at a time, in order. A partition that is taken away
+//! takes its notes with it: handles of that time find another term, and do nothing.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use amibus_contract::{Decision, Fault, FaultKind};
+use rdkafka::{Offset, TopicPartitionList, error::KafkaResult};
+use tokio::sync::oneshot;
+
+use crate::tracker::{Coming, Tracker};
+
+/// How long after a failed commit the next one follows.
+const COMMIT_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
+/// Where the answer to an acknowledge goes.
+type Waiter = oneshot::Sender<Result<(), Fault>>;
+
+/// The held partitions of the command topic.
+#[derive(Default)]
+pub(crate) struct Group(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Counts assignments, so that a handle knows whether its partition was away meanwhile.
+    terms: u64,
+    held: HashMap<i32, Held>,
+    /// When a commit failed last.
+    failed: Option<Instant>,
+}
+
+struct Held {
+    term: u64,
+    /// `None` until the committed position has been read.
+    tracker: Option<Tracker>,
+    /// Whether something is done that no commit has told yet.
+    dirty: bool,
+    waiting: Vec<Waiter>,
+    /// Waiters whose acknowledges are in the commit on its way.
+    told: Vec<Waiter>,
+    /// When commands were given back first.
+    given_back: Option<Instant>,
+}
+
+/// One command in somebody's hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    term: u64,
+}
+
+impl Group {
+    /// These partitions are ours from now on.
+    pub(crate) fn assigned(&self, partitions: impl Iterator<Item = i32>) {
+        let mut state = self.lock();
+        for partition in partitions {
+            state.terms += 1;
+            let term = state.terms;
+            state.held.insert(partition, Held::new(term));
+        }
+    }
+
+    /// This partition is not ours any more.
+    pub(crate) fn revoked(&self, partition: i32) {
+        let gone = self.lock().held.remove(&partition);
+        for waiter in gone.into_iter().flat_map(|held| held.waiting.into_iter().chain(held.told)) {
+            let _ = waiter.send(Err(taken_away(partition)));
+        }
+    }
+
+    /// Whether the committed position of a partition is yet to be read.
+    pub(crate) fn is_fresh(&self, partition: i32) -> bool {
+        self.lock().held.get(&partition).is_none_or(|held| held.tracker.is_none())
+    }
+
+    /// The committed position of a partition, and the metadata beside it.
+    pub(crate) fn resume(&self, partition: i32, position: Option<i64>, metadata: &str) {
+        if let Some(held) = self.lock().held.get_mut(&partition) {
+            held.tracker = Some(Tracker::resume(position, metadata));
+        }
+    }
+
+    /// A record came; a claim when it is to be handed out.
+    pub(crate) fn comes(&self, partition: i32, offset: i64) -> Option<Claim> {
+        let mut state = self.lock();
+        let State { terms, held, .. } = &mut *state;
+        let held = held.get_mut(&partition)?;
+        match held.tracker.get_or_insert_default().comes(offset) {
+            Coming::Known => return None,
+            Coming::New => {}
+            Coming::Reset => {
+                tracing::warn!(
+                    partition,
+                    offset,
+                    "the command topic starts anew: what was known of it is void"
+                );
+                *terms += 1;
+                held.term = *terms;
+            }
+        }
+        Some(Claim { partition, offset, term: held.term })
+    }
+
+    /// A command is done: the answer comes when that is committed.
+    pub(crate) fn acknowledge(&self, claim: Claim) -> oneshot::Receiver<Result<(), Fault>> {
+        let (waiter, answer) = oneshot::channel();
+        let mut state = self.lock();
+        match state.held.get_mut(&claim.partition).filter(|held| held.term == claim.term) {
+            Some(held) => {
+                if held.tracker.get_or_insert_default().finish(claim.offset) {
+                    held.dirty = true;
+                    held.waiting.push(waiter);
+                } else {
+                    let _ = waiter.send(Ok(()));
+                }
+            }
+            None => drop(waiter.send(Err(taken_away(claim.partition)))),
+        }
+        answer
+    }
+
+    /// A command was dropped undone.
+    pub(crate) fn give_back(&self, claim: Claim) {
+        let mut state = self.lock();
+        if let Some(held) = state.held.get_mut(&claim.partition).filter(|held| held.term == claim.term) {
+            held.tracker.get_or_insert_default().give_back(claim.offset);
+            held.given_back.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Partitions whose commands were given back before `since`, and where to read them again from.
+    pub(crate) fn rewinds(&self, since: Instant) -> Vec<(i32, i64)> {
+        let mut state = self.lock();
+        let due = |held: &Held| held.given_back.is_some_and(|at| at <= since);
+        let places = state.held.iter_mut().filter(|(_, held)| due(held)).filter_map(|(partition, held)| {
+            held.given_back = None;
+            Some((*partition, held.tracker.as_mut()?.rewind()?))
+        });
+        places.collect()
+    }
+
+    /// What is to be committed of one partition, where a partition has something: of all in turn, or of those given.
+    /// A partition at a time, since Kafka refuses each for itself and librdkafka tells one result.
+    pub(crate) fn commit(&self, topic: &str, of: Option<&[i32]>) -> Option<TopicPartitionList> {
+        let mut state = self.lock();
+        if of.is_none() && state.failed.is_some_and(|at| at.elapsed() < COMMIT_AGAIN_AFTER) {
+            return None;
+        }
+        let wanted = |partition: &i32| of.is_none_or(|of| of.contains(partition));
+        let mut held = state.held.iter_mut().filter(|(partition, held)| held.dirty && wanted(partition));
+        held.find_map(|(partition, held)| held.write(topic, *partition))
+    }
+
+    /// How a commit went.
+    pub(crate) fn committed(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
+        let mut state = self.lock();
+        let State { held, failed, .. } = &mut *state;
+        *failed = result.is_err().then(Instant::now);
+        for element in offsets.elements() {
+            let Some(held) = held.get_mut(&element.partition()) else { continue };
+            let told = std::mem::take(&mut held.told);
+            if result.is_ok() {
+                for waiter in told {
+                    let _ = waiter.send(Ok(()));
+                }
+            } else {
+                // Said again with the next commit; the waiters have patience of their own.
+                held.dirty = true;
+                held.waiting.extend(told);
+            }
+        }
+    }
+
+    /// Whether acknowledges wait for a commit.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.lock().held.values().any(|held| held.dirty || held.span() > 0)
+    }
+
+    /// The longest stretch from the first command that is not done to the last that came.
+    pub(crate) fn span(&self) -> i64 {
+        self.lock().held.values().map(Held::span).max().unwrap_or(0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn new(term: u64) -> Self {
+        let (tracker, given_back) = (None, None);
+        Self { term, tracker, dirty: false, waiting: Vec::new(), told: Vec::new(), given_back }
+    }
+
+    fn span(&self) -> i64 {
+        self.tracker.as_ref().map_or(0, Tracker::span)
+    }
+
+    /// What there is to commit, as on its way.
+    fn write(&mut self, topic: &str, partition: i32) -> Option<TopicPartitionList> {
+        self.dirty = false;
+        let tracker = self.tracker.as_ref()?;
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(tracker.position())).ok()?;
+        element.set_metadata(tracker.metadata());
+        self.waiting.retain(|waiter| !waiter.is_closed());
+        self.told.append(&mut self.waiting);
+        Some(list)
+    }
+}
+
+fn taken_away(partition: i32) -> Fault {
+    let message = format!(
+        "partition {partition} went to another member of the group before this command was acknowledged: it is \
+         delivered there again"
+    );
+    Fault::new(FaultKind::Refused, message).deciding(Decision::Skip)
+}

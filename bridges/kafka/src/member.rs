@@ -1,0 +1,255 @@
+//! The member of the consumer group: a thread of its own that reads, commits, and takes part in rebalances.
+//!
+//! A thread, because librdkafka's consumer wants to be asked again and again (or the group expels the member), calls
+//! back from within that question, and blocks in places. While nobody asks for requests, its partitions are paused
+//! and it goes on asking.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use amibus_contract::{Decision, Fault, FaultKind, Request};
+use rdkafka::{
+    ClientContext, Offset, Statistics, TopicPartitionList,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
+    error::KafkaError,
+    message::{BorrowedMessage, Message},
+};
+use tokio::sync::mpsc;
+
+use crate::{clients, command, faults, front::unusable, group::Group, health::Listener, hub::Hub};
+
+/// How many requests wait to be asked for.
+const AHEAD_REQUESTS: usize = 16;
+/// How far the last command that came may be ahead of the first that is not done, in offsets.
+const MAX_SPAN: i64 = 10_000;
+/// How long one question for records lasts while commands are in work, and while none are.
+const ASK_BUSY: Duration = Duration::from_millis(10);
+const ASK_IDLE: Duration = Duration::from_millis(100);
+/// How long after it was given back a command comes again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long the committed positions may take to be read.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+/// How often the same trouble is told to who asks for requests.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// What [`crate::inlet::KafkaInlet`] hands on.
+pub(crate) type Coming = Result<Request, Fault>;
+
+/// The callbacks of the member.
+pub(crate) struct Context {
+    listener: Listener,
+    group: Arc<Group>,
+    topic: String,
+    paused: AtomicBool,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.listener.log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        self.listener.stats(statistics);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.listener.error(error, reason);
+    }
+}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(list) = rebalance else { return };
+        let partitions = partitions(list);
+        tracing::info!(?partitions, "partitions of the command topic are taken away");
+        if !consumer.assignment_lost() {
+            self.commit(consumer, Some(&partitions));
+        }
+        for partition in partitions {
+            self.group.revoked(partition);
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Assign(list) = rebalance else { return };
+        tracing::info!(partitions = ?partitions(list), "partitions of the command topic are ours");
+        self.group.assigned(partitions(list).into_iter());
+        if self.paused.load(Ordering::Acquire)
+            && let Err(error) = consumer.pause(list)
+        {
+            tracing::debug!(%error, "new partitions could not be paused");
+        }
+    }
+}
+
+impl Context {
+    /// Commits what is done, in these partitions or in all.
+    fn commit(&self, consumer: &BaseConsumer<Self>, of: Option<&[i32]>) {
+        while let Some(list) = self.group.commit(&self.topic, of) {
+            let result = consumer.commit(&list, CommitMode::Sync);
+            self.group.committed(&result, &list);
+            if let Err(error) = result {
+                return tracing::debug!(%error, "a commit failed");
+            }
+        }
+    }
+}
+
+fn partitions(list: &TopicPartitionList) -> Vec<i32> {
+    list.elements().iter().map(|element| element.partition()).collect()
+}
+
+/// The member, on its thread.
+struct Member {
+    hub: Arc<Hub>,
+    group: Arc<Group>,
+    consumer: BaseConsumer<Context>,
+    topic: String,
+    /// Requests that found no room, oldest first: one, and one more a rebalance at the worst.
+    held: VecDeque<Coming>,
+    out: mpsc::Sender<Coming>,
+    told: Option<Instant>,
+}
+
+/// Starts the thread. It ends when `stop` is set, or when the receiver is gone.
+pub(crate) fn start(
+    hub: &Arc<Hub>,
+    topic: &str,
+    stop: Arc<AtomicBool>,
+) -> Result<(mpsc::Receiver<Coming>, std::thread::JoinHandle<()>), Fault> {
+    let group = Arc::new(Group::default());
+    let listener = Listener(hub.health.clone());
+    let paused = AtomicBool::new(false);
+    let context = Context { listener, group: group.clone(), topic: topic.to_owned(), paused };
+    let consumer: BaseConsumer<Context> =
+        BaseConsumer::from_config_and_context(&clients::member(&hub.settings), context)
+            .map_err(|error| unusable(&error))?;
+    consumer.subscribe(&[topic]).map_err(|error| faults::of(&error, topic))?;
+    let (out, requests) = mpsc::channel(AHEAD_REQUESTS);
+    let held = VecDeque::new();
+    let mut member =
+        Member { hub: hub.clone(), group, consumer, topic: topic.to_owned(), held, out, told: None };
+    let thread = std::thread::Builder::new().name("kafka commands".into()).spawn(move || member.run(&stop));
+    let thread = thread
+        .map_err(|error| Fault::new(FaultKind::Full, format!("no thread for the consumer: {error}")))?;
+    Ok((requests, thread))
+}
+
+impl Member {
+    fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) && !self.out.is_closed() {
+            self.hand_out();
+            self.consumer.context().commit(&self.consumer, None);
+            self.read_again();
+            let wait = if self.group.is_busy() || !self.held.is_empty() { ASK_BUSY } else { ASK_IDLE };
+            match self.consumer.poll(wait) {
+                None => {}
+                Some(Ok(record)) => {
+                    if let Some(request) = self.take(&record) {
+                        self.held.push_back(Ok(request));
+                    }
+                }
+                Some(Err(error)) => {
+                    if self.trouble(&error) {
+                        return;
+                    }
+                }
+            }
+        }
+        tracing::debug!("the member leaves its group");
+        self.consumer.context().commit(&self.consumer, None);
+    }
+
+    /// Passes on what is held; pauses reading while there is no room.
+    fn hand_out(&mut self) {
+        while let Some(next) = self.held.pop_front() {
+            if let Err(error) = self.out.try_send(next) {
+                self.held.push_front(match error {
+                    mpsc::error::TrySendError::Full(next) | mpsc::error::TrySendError::Closed(next) => next,
+                });
+                break;
+            }
+        }
+        let room = self.held.is_empty() && self.group.span() < MAX_SPAN;
+        let paused = &self.consumer.context().paused;
+        if paused.load(Ordering::Acquire) != room {
+            return;
+        }
+        paused.store(!room, Ordering::Release);
+        let change = |list| if room { self.consumer.resume(&list) } else { self.consumer.pause(&list) };
+        if let Err(error) = self.consumer.assignment().and_then(change) {
+            tracing::debug!(%error, room, "reading could not be paused or resumed");
+        }
+    }
+
+    /// A record as a request, unless it is one that was done before.
+    fn take(&self, record: &BorrowedMessage<'_>) -> Option<Request> {
+        let (partition, offset) = (record.partition(), record.offset());
+        if self.group.is_fresh(partition) {
+            self.read_committed(partition);
+        }
+        let claim = self.group.comes(partition, offset)?;
+        Some(command::request(&self.hub, &self.group, record, claim))
+    }
+
+    /// What the group has committed for a partition that is new to us. Where that cannot be read, commands that were
+    /// done out of order come once more; their ids tell.
+    fn read_committed(&self, partition: i32) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        let found = match self.consumer.committed_offsets(list, READ_WITHIN) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(partition, %error, "what was done before could not be read: some commands may come again");
+                return self.group.resume(partition, None, "");
+            }
+        };
+        let elements = found.elements_for_topic(&self.topic);
+        let committed = elements.iter().find(|element| element.partition() == partition);
+        let position = committed.and_then(|element| match element.offset() {
+            Offset::Offset(position) => Some(position),
+            _ => None,
+        });
+        // rdkafka panics where the metadata is not text; whoever may commit for the group may have written it.
+        let text = || committed.map(|element| element.metadata().to_owned()).unwrap_or_default();
+        let metadata = std::panic::catch_unwind(std::panic::AssertUnwindSafe(text)).unwrap_or_default();
+        self.group.resume(partition, position, &metadata);
+    }
+
+    /// Goes back to commands that were dropped undone.
+    fn read_again(&self) {
+        let Some(since) = Instant::now().checked_sub(AGAIN_AFTER) else { return };
+        for (partition, offset) in self.group.rewinds(since) {
+            let mut list = TopicPartitionList::new();
+            let sought = list
+                .add_partition_offset(&self.topic, partition, Offset::Offset(offset))
+                .and_then(|()| self.consumer.seek_partitions(list, READ_WITHIN));
+            if let Err(error) = sought {
+                tracing::warn!(partition, offset, %error, "commands that were given back come again only after a restart");
+            }
+        }
+    }
+
+    /// Tells of trouble that no waiting mends. Answers whether the member has ended.
+    fn trouble(&mut self, error: &KafkaError) -> bool {
+        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+        let fault = faults::of(error, &self.topic);
+        tracing::debug!(%error, "reading commands");
+        if fatal {
+            let _ = self.out.try_send(Err(fault.deciding(Decision::Stop)));
+            return true;
+        }
+        let due = self.told.is_none_or(|at| at.elapsed() > TOLD_EVERY);
+        if fault.decision == Decision::Stop && due && self.out.try_send(Err(fault)).is_ok() {
+            self.told = Some(Instant::now());
+        }
+        false
+    }
+}

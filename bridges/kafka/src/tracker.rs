@@ -1,0 +1,168 @@
+//! Which commands of one partition are done: Kafka commits a position, and commands end in any order.
+//!
+//! Committed is the position of the first command that is not done. What is done behind it is written into the
+//! commit's metadata, so that after a crash exactly the commands that are not done come again.
+//!
+//! Invariants: `open`, `again` and `done` are disjoint; all of `open` and `again` is below `next`; nothing in `done`
+//! is below [`Tracker::position`].
+
+use std::collections::BTreeSet;
+
+/// The first word of the metadata.
+const TAG: &str = "amibus1";
+/// The longest metadata that we write, in bytes. Brokers take 4096 (`offset.metadata.max.bytes`).
+const METADATA_BYTES: usize = 3_500;
+/// How many done commands are read back from metadata; more than fit into it by far.
+const METADATA_DONE: i64 = 1_000_000;
+
+/// What became of a command that came from the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coming {
+    /// To be handed out.
+    New,
+    /// It is in somebody's hands, or done.
+    Known,
+    /// The partition starts anew (its topic was made again): everything known of it is void.
+    Reset,
+}
+
+/// The commands of one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tracker {
+    /// One past the last that came; `None` before the first.
+    next: Option<i64>,
+    /// Everything below is done.
+    floor: i64,
+    open: BTreeSet<i64>,
+    again: BTreeSet<i64>,
+    done: BTreeSet<i64>,
+    /// While the partition is read again for given-back commands: where that ends.
+    rewound: Option<i64>,
+}
+
+impl Tracker {
+    /// Starts with what was committed, where something was.
+    pub(crate) fn resume(position: Option<i64>, metadata: &str) -> Self {
+        let floor = position.unwrap_or(0);
+        Self { floor, done: position.map(|at| decode(metadata, at)).unwrap_or_default(), ..Self::default() }
+    }
+
+    /// A command came.
+    pub(crate) fn comes(&mut self, offset: i64) -> Coming {
+        let next = self.next.unwrap_or(self.floor);
+        if self.rewound.is_some_and(|until| offset >= until) {
+            self.rewound = None;
+        }
+        if self.next.is_some() && offset < next && self.rewound.is_none() {
+            *self = Self::default();
+            self.next = Some(offset + 1);
+            self.floor = offset;
+            self.open.insert(offset);
+            return Coming::Reset;
+        }
+        let returned = self.again.remove(&offset);
+        let known = self.done.contains(&offset) || self.open.contains(&offset) || offset < self.floor;
+        let seen_before = self.next.is_some() && offset < next;
+        self.next = Some(self.next.map_or(offset + 1, |next| next.max(offset + 1)));
+        if !returned && (known || seen_before) {
+            self.prune();
+            return Coming::Known;
+        }
+        self.open.insert(offset);
+        Coming::New
+    }
+
+    /// A command is done. Answers whether there is something to commit.
+    pub(crate) fn finish(&mut self, offset: i64) -> bool {
+        if !self.open.remove(&offset) {
+            return false;
+        }
+        self.done.insert(offset);
+        self.prune();
+        true
+    }
+
+    /// A command was given back.
+    pub(crate) fn give_back(&mut self, offset: i64) {
+        if self.open.remove(&offset) {
+            self.again.insert(offset);
+        }
+    }
+
+    /// Where to read again from, where commands were given back.
+    pub(crate) fn rewind(&mut self) -> Option<i64> {
+        let first = self.again.first().copied()?;
+        self.rewound = self.next;
+        Some(first)
+    }
+
+    /// Where the next process goes on: the first command that is not done.
+    pub(crate) fn position(&self) -> i64 {
+        if let Some(first) = self.open.first().into_iter().chain(self.again.first()).min() {
+            return *first;
+        }
+        let mut position = self.next.unwrap_or(0).max(self.floor);
+        while self.done.contains(&position) {
+            position += 1;
+        }
+        position
+    }
+
+    /// What is done behind the position, as far as it fits.
+    pub(crate) fn metadata(&self) -> String {
+        encode(&self.done, self.position())
+    }
+
+    /// From the first that is not done to the last that came.
+    pub(crate) fn span(&self) -> i64 {
+        self.next.map_or(0, |next| next - self.position())
+    }
+
+    fn prune(&mut self) {
+        let position = self.position();
+        self.floor = self.floor.max(position);
+        self.done = self.done.split_off(&position);
+    }
+}
+
+/// `amibus1 3,5-9`: the offsets, less the position.
+fn encode(done: &BTreeSet<i64>, position: i64) -> String {
+    let mut text = String::new();
+    let mut runs: Vec<(i64, i64)> = Vec::new();
+    for offset in done.iter().map(|offset| offset - position) {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == offset => *last = offset,
+            _ => runs.push((offset, offset)),
+        }
+    }
+    for (first, last) in runs {
+        let run = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        if text.len() + run.len() + 1 > METADATA_BYTES - TAG.len() {
+            break;
+        }
+        text.push(if text.is_empty() { ' ' } else { ',' });
+        text.push_str(&run);
+    }
+    if text.is_empty() { text } else { format!("{TAG}{text}") }
+}
+
+/// Anything else than what [`encode`] writes says nothing: then commands come once more.
+fn decode(text: &str, position: i64) -> BTreeSet<i64> {
+    let mut done = BTreeSet::new();
+    let Some(runs) = text.strip_prefix(TAG).and_then(|rest| rest.strip_prefix(' ')) else { return done };
+    for run in runs.split(',') {
+        let (first, last) = run.split_once('-').unwrap_or((run, run));
+        let (Ok(first), Ok(last)) = (first.parse::<i64>(), last.parse::<i64>()) else {
+            return BTreeSet::new();
+        };
+        if first < 1 || last < first || last > METADATA_DONE {
+            return BTreeSet::new();
+        }
+        done.extend((first..=last).filter_map(|offset| position.checked_add(offset)));
+    }
+    done
+}
+
+#[cfg(test)]
+#[path = "tracker_tests.rs"]
+mod tests;

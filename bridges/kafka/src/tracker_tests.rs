@@ -1,0 +1,205 @@
+//! Any order of coming, finishing, giving back and crashing.
+
+use std::collections::BTreeSet;
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+#[test]
+fn only_the_unbroken_part_is_committed() {
+    let mut tracker = Tracker::resume(Some(10), "");
+    for offset in 10..15 {
+        assert_eq!(tracker.comes(offset), Coming::New);
+    }
+    assert!(tracker.finish(11) && tracker.finish(12) && tracker.finish(14));
+    assert_eq!((tracker.position(), tracker.metadata().as_str()), (10, "amibus1 1-2,4"));
+    assert!(tracker.finish(10));
+    assert_eq!((tracker.position(), tracker.metadata().as_str()), (13, "amibus1 1"));
+    assert!(tracker.finish(13));
+    assert_eq!((tracker.position(), tracker.metadata().as_str()), (15, ""));
+    assert!(!tracker.finish(13), "done once");
+}
+
+#[test]
+fn offsets_that_never_come_hold_up_nothing() {
+    let mut tracker = Tracker::resume(None, "");
+    assert_eq!(tracker.comes(3), Coming::New);
+    assert_eq!(tracker.comes(8), Coming::New);
+    assert!(tracker.finish(3));
+    assert_eq!(tracker.position(), 8);
+}
+
+#[test]
+fn a_partition_that_was_made_again_starts_anew() {
+    let mut tracker = Tracker::resume(Some(100), "");
+    assert_eq!(tracker.comes(100), Coming::New);
+    assert_eq!(tracker.comes(0), Coming::Reset);
+    assert!(!tracker.finish(100));
+    assert!(tracker.finish(0));
+    assert_eq!(tracker.position(), 1);
+}
+
+#[test]
+fn what_was_given_back_comes_again_and_nothing_else() {
+    let mut tracker = Tracker::resume(Some(0), "");
+    for offset in 0..5 {
+        tracker.comes(offset);
+    }
+    tracker.finish(2);
+    tracker.give_back(1);
+    tracker.give_back(3);
+    assert_eq!(tracker.rewind(), Some(1));
+    let coming: Vec<Coming> = (1..7).map(|offset| tracker.comes(offset)).collect();
+    use Coming::{Known, New};
+    assert_eq!(coming, [New, Known, New, Known, New, New]);
+    assert_eq!(tracker.rewind(), None);
+}
+
+#[test]
+fn strange_metadata_says_nothing() {
+    for text in [
+        "",
+        "x",
+        "amibus1",
+        "amibus1 ",
+        "amibus1 0",
+        "amibus1 2-1",
+        "amibus1 a",
+        "amibus1 1-9999999999",
+        "amibus2 1",
+    ] {
+        assert_eq!(decode(text, 5), BTreeSet::new(), "{text:?}");
+    }
+    assert_eq!(decode("amibus1 1,3-4", 5), BTreeSet::from([6, 8, 9]));
+    assert_eq!(decode("amibus1 1", i64::MAX), BTreeSet::new());
+}
+
+#[test]
+fn metadata_stays_within_what_a_broker_takes() {
+    let every_second: BTreeSet<i64> = (1..10_000).map(|n| n * 2).collect();
+    let text = encode(&every_second, 0);
+    assert!(text.len() <= METADATA_BYTES, "{}", text.len());
+    assert!(decode(&text, 0).is_subset(&every_second));
+    assert!(decode(&text, 0).len() > 500);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Come,
+    Finish(usize),
+    GiveBack(usize),
+    Rewind,
+    Crash,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => Just(Step::Come),
+        4 => (0..50usize).prop_map(Step::Finish),
+        1 => (0..50usize).prop_map(Step::GiveBack),
+        1 => Just(Step::Rewind),
+        1 => Just(Step::Crash),
+    ]
+}
+
+/// A partition with gaps, the tracker, and what really happened.
+struct Model {
+    offsets: Vec<i64>,
+    /// The consumer's place in `offsets`.
+    at: usize,
+    tracker: Tracker,
+    open: Vec<i64>,
+    done: BTreeSet<i64>,
+}
+
+impl Model {
+    fn come(&mut self) -> Result<(), TestCaseError> {
+        let Some(offset) = self.offsets.get(self.at).copied() else { return Ok(()) };
+        self.at += 1;
+        match self.tracker.comes(offset) {
+            Coming::New => {
+                prop_assert!(!self.done.contains(&offset), "{offset} was done and came again");
+                prop_assert!(!self.open.contains(&offset), "{offset} is in two hands");
+                self.open.push(offset);
+            }
+            Coming::Known => {
+                prop_assert!(self.done.contains(&offset) || self.open.contains(&offset), "{offset} lost")
+            }
+            Coming::Reset => prop_assert!(false, "nothing was made again"),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, n: usize) -> Option<i64> {
+        let index = n.checked_rem(self.open.len())?;
+        Some(self.open.swap_remove(index))
+    }
+
+    fn seek(&mut self, offset: i64) {
+        self.at = self.offsets.iter().position(|known| *known >= offset).unwrap_or(self.offsets.len());
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        match step {
+            Step::Come => self.come()?,
+            Step::Finish(n) => {
+                if let Some(offset) = self.take(*n) {
+                    prop_assert!(self.tracker.finish(offset));
+                    self.done.insert(offset);
+                }
+            }
+            Step::GiveBack(n) => {
+                if let Some(offset) = self.take(*n) {
+                    self.tracker.give_back(offset);
+                }
+            }
+            Step::Rewind => {
+                if let Some(offset) = self.tracker.rewind() {
+                    self.seek(offset);
+                }
+            }
+            Step::Crash => {
+                let (position, metadata) = (self.tracker.position(), self.tracker.metadata());
+                self.open.clear();
+                self.seek(position);
+                self.tracker = Tracker::resume(Some(position), &metadata);
+            }
+        }
+        let position = self.tracker.position();
+        let first_undone = self.offsets.iter().find(|offset| !self.done.contains(offset));
+        prop_assert!(first_undone.is_none_or(|first| position <= *first), "committed past {first_undone:?}");
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_committed_before_it_is_done_and_only_the_undone_comes_again(
+        gaps in vec(1..4i64, 1..40),
+        steps in vec(step(), 0..200),
+    ) {
+        let offsets: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+        let tracker = Tracker::resume(None, "");
+        let mut model = Model { offsets, at: 0, tracker, open: Vec::new(), done: BTreeSet::new() };
+        for step in &steps {
+            model.apply(step)?;
+        }
+        // In the end everything can be done, and then everything is committed.
+        for _ in 0..3 {
+            while let Some(offset) = model.open.pop() {
+                model.tracker.finish(offset);
+                model.done.insert(offset);
+            }
+            model.apply(&Step::Rewind)?;
+            for _ in 0..=model.offsets.len() {
+                model.apply(&Step::Come)?;
+            }
+        }
+        prop_assert!(model.open.is_empty());
+        prop_assert_eq!(model.done.len(), model.offsets.len());
+        prop_assert_eq!(model.tracker.position(), model.offsets.last().map_or(0, |last| last + 1));
+    }
+}
