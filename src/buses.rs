@@ -1,8 +1,10 @@
 //! The buses that this program was built with: one line each.
 
-use amibus_contract::{Context, Key, Plug, Problem, SharedBridge, Values};
+#[cfg(any(feature = "kafka", feature = "nats", feature = "zeromq"))]
+use amibus_contract::Plug;
+use amibus_contract::{Context, Key, Problem, SharedBridge, Values};
 
-/// Opens a bus from checked values; see [`Plug::open`].
+/// Opens a bus from checked values; see [`amibus_contract::Plug::open`].
 pub type Open = fn(&Values, &Context) -> Result<SharedBridge, Vec<Problem>>;
 
 /// One kind of bus.
@@ -16,12 +18,20 @@ pub struct Registration {
     pub open: Open,
 }
 
+#[cfg(any(feature = "kafka", feature = "nats", feature = "zeromq"))]
 const fn of<P: Plug>() -> Registration {
     Registration { name: P::NAME, keys: P::KEYS, open: P::open }
 }
 
 /// Every bus that was compiled in.
-pub const REGISTRY: &[Registration] = &[];
+pub const REGISTRY: &[Registration] = &[
+    #[cfg(feature = "kafka")]
+    of::<amibus_kafka::Kafka>(),
+    #[cfg(feature = "nats")]
+    of::<amibus_nats::Nats>(),
+    #[cfg(feature = "zeromq")]
+    of::<amibus_zeromq::ZeroMq>(),
+];
 
 /// Every bus that there is, with the cargo feature that compiles it in.
 pub const KNOWN: [(&str, &str); 3] = [("kafka", "kafka"), ("nats", "nats"), ("zeromq", "zeromq")];

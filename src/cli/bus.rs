@@ -13,7 +13,7 @@ pub(super) const DEFAULT_FILE: &str = "amibus.toml";
 /// Which bus, and where it is.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Bus")]
-pub(super) struct Args {
+pub(super) struct BusArgs {
     /// The configuration that amibus runs with; only its buses are read [default: amibus.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -34,7 +34,7 @@ pub(super) struct Found {
     pub(super) bus: Bus,
 }
 
-impl Args {
+impl BusArgs {
     /// Reads the file, or the arguments in its place.
     pub(super) fn find(&self) -> Result<Found, Failure> {
         let mut sources = Sources::process();

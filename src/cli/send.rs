@@ -50,7 +50,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "60s")]
     timeout: Duration,
     #[command(flatten)]
-    bus: bus::Args,
+    bus: bus::BusArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

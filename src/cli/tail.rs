@@ -35,7 +35,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     #[command(flatten)]
-    bus: bus::Args,
+    bus: bus::BusArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
