@@ -1,0 +1,227 @@
+//! The bridge: opens what is asked for when it is asked for, and ends it.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use amibus_contract::{
+    BoxFuture, Bridge, Client, Context, Fault, FaultKind, Inlet, Key, Outlet, Plug, Problem, Reach, Scope,
+    SharedBridge, Values,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    address::Address,
+    client::ZeroMqClient,
+    commands::Commands,
+    config::{Config, KEYS},
+    outlet::ZeroMqOutlet,
+    probe,
+    publisher::Publisher,
+    stats::{Counters, Stats},
+};
+
+/// ZeroMQ as a bus.
+pub struct ZeroMq {
+    shared: Arc<Shared>,
+}
+
+/// What the bridge and its outlets share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    stats: Arc<Counters>,
+    closed: CancellationToken,
+    publisher: tokio::sync::Mutex<Option<Arc<Publisher>>>,
+    commands: tokio::sync::Mutex<Option<Arc<Commands>>>,
+    seen: Mutex<Seen>,
+}
+
+/// What was last seen, for those who may not wait.
+#[derive(Default)]
+struct Seen {
+    publish_address: Option<String>,
+    commands_address: Option<String>,
+    fault: Option<String>,
+}
+
+impl ZeroMq {
+    /// As [`Plug::open`], but gives the type itself, which knows where it listens.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the values.
+    pub fn open_concrete(values: &Values, _context: &Context) -> Result<Arc<Self>, Vec<Problem>> {
+        let shared = Shared {
+            config: Config::read(values)?,
+            stats: Arc::default(),
+            closed: CancellationToken::new(),
+            publisher: tokio::sync::Mutex::default(),
+            commands: tokio::sync::Mutex::default(),
+            seen: Mutex::default(),
+        };
+        Ok(Arc::new(Self { shared: Arc::new(shared) }))
+    }
+
+    /// Where subscribers connect, with the port that was got, e.g. `tcp://127.0.0.1:40321`; `None` before the first
+    /// outlet.
+    pub fn publish_address(&self) -> Option<String> {
+        self.shared.seen().publish_address.clone()
+    }
+
+    /// Where requesters connect; `None` before the inlet.
+    pub fn commands_address(&self) -> Option<String> {
+        self.shared.seen().commands_address.clone()
+    }
+
+    /// What the gate has seen.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats.view()
+    }
+}
+
+impl Shared {
+    /// The publisher, opened where it is not open yet.
+    pub(crate) async fn publisher(&self) -> Result<Arc<Publisher>, Fault> {
+        let mut slot = self.publisher.lock().await;
+        if self.closed.is_cancelled() {
+            return Err(Fault::new(FaultKind::Closed, "the bridge is closed"));
+        }
+        if let Some(publisher) = slot.as_ref().filter(|publisher| publisher.is_alive()) {
+            return Ok(Arc::clone(publisher));
+        }
+        let opened = Publisher::open(&self.config, Arc::clone(&self.stats)).await;
+        let publisher = Arc::new(self.note(opened)?);
+        self.seen().publish_address = Some(publisher.address());
+        tracing::info!(address = publisher.address(), "listening for ZeroMQ subscribers");
+        *slot = Some(Arc::clone(&publisher));
+        Ok(publisher)
+    }
+
+    /// Remembers for [`Bridge::status`] how it went.
+    fn note<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+        self.seen().fault = result.as_ref().err().map(|fault| fault.message.clone());
+        result
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Plug for ZeroMq {
+    const NAME: &'static str = "zeromq";
+    const KEYS: &'static [Key] = KEYS;
+
+    fn open(values: &Values, context: &Context) -> Result<SharedBridge, Vec<Problem>> {
+        let bridge = Self::open_concrete(values, context)?;
+        Ok(bridge)
+    }
+}
+
+impl Bridge for ZeroMq {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::Sent
+    }
+
+    fn promise(&self) -> String {
+        let limits = &self.shared.config.limits;
+        format!(
+            "best effort on {}: a message counts as sent when it is queued for every connected subscriber; nothing is \
+             stored. A subscriber that is away, or keeps a queue of {} bytes full for {:?}, misses messages and sees \
+             the jump in `sequence`",
+            self.publish_address().unwrap_or_else(|| self.shared.config.publish.to_string()),
+            limits.queue_bytes,
+            limits.patience,
+        )
+    }
+
+    fn status(&self) -> Result<(), String> {
+        self.shared.seen().fault.clone().map_or(Ok(()), Err)
+    }
+
+    fn outlet<'a>(&'a self, _lane: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
+        Box::pin(async move {
+            self.shared.publisher().await?;
+            Ok(Box::new(ZeroMqOutlet::new(Arc::clone(&self.shared))) as Box<dyn Outlet>)
+        })
+    }
+
+    fn inlet<'a>(&'a self, _scope: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
+        Box::pin(async move {
+            let shared = &self.shared;
+            let Some(address) = &shared.config.commands else { return Ok(None) };
+            let mut slot = shared.commands.lock().await;
+            if shared.closed.is_cancelled() {
+                return Err(Fault::new(FaultKind::Closed, "the bridge is closed"));
+            }
+            let opened =
+                Commands::open(address, &shared.config, Arc::clone(&shared.stats), shared.closed.clone());
+            let (commands, inlet) = shared.note(opened.await)?;
+            shared.seen().commands_address = Some(commands.address());
+            tracing::info!(address = commands.address(), "listening for ZeroMQ requesters");
+            *slot = Some(commands);
+            Ok(Some(inlet))
+        })
+    }
+
+    fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
+        Box::pin(async move {
+            let config = &self.shared.config;
+            // A port that was only chosen when it was bound is known to nobody but this bridge.
+            let known = |bound: Option<String>, configured: &Address| {
+                let bound = bound.and_then(|text| Address::parse(&text).ok());
+                let address =
+                    bound.filter(|_| configured.is_open_ended()).unwrap_or_else(|| configured.clone());
+                let unknown = || Fault::new(FaultKind::Missing, format!("{configured}: not listening yet"));
+                (!address.is_open_ended()).then_some(address).ok_or_else(unknown)
+            };
+            let commands = config.commands.as_ref();
+            let client = ZeroMqClient {
+                events: known(self.publish_address(), &config.publish)?,
+                commands: commands.and_then(|configured| known(self.commands_address(), configured).ok()),
+                max_message_bytes: config.max_message_bytes,
+                closed: self.shared.closed.clone(),
+            };
+            Ok(Box::new(client) as Box<dyn Client>)
+        })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+        Box::pin(async move {
+            let config = &self.shared.config;
+            let mut lines = probe::address(&config.publish, self.publish_address(), "subscribers").await?;
+            if let Some(commands) = &config.commands {
+                lines.extend(probe::address(commands, self.commands_address(), "commands").await?);
+            }
+            Ok(lines)
+        })
+    }
+
+    fn close(&self, limit: Duration) -> BoxFuture<'_, u64> {
+        Box::pin(async move {
+            let deadline = Instant::now() + limit;
+            self.shared.closed.cancel();
+            let publisher = self.shared.publisher.lock().await.take();
+            let commands = self.shared.commands.lock().await.take();
+            let events = async {
+                match publisher {
+                    Some(publisher) => publisher.close(deadline).await,
+                    None => 0,
+                }
+            };
+            let replies = async {
+                match commands {
+                    Some(commands) => commands.close(deadline).await,
+                    None => 0,
+                }
+            };
+            let (events, replies) = tokio::join!(events, replies);
+            events + replies
+        })
+    }
+}

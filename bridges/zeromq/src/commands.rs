@@ -1,0 +1,192 @@
+//! Commands in: one ROUTER engine behind the gate.
+
+use std::{sync::Arc, time::Duration};
+
+use amibus_contract::{
+    BoxFuture, Decision, Fault, FaultKind, Handle, Inlet, Message, Reach, Rejection, Request,
+};
+use bytes::Bytes;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use zeromq::{RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
+
+use crate::{
+    address::Address,
+    config::Config,
+    engine::PrivateSocket,
+    gate::{Gate, Peer, Role, split_envelope},
+    publisher::broken,
+    stats::Counters,
+};
+
+/// A running engine with its gate, as long as the bridge is open.
+pub(crate) struct Commands {
+    gate: Gate,
+    _socket: PrivateSocket,
+}
+
+impl Commands {
+    /// Listens as configured.
+    pub(crate) async fn open(
+        address: &Address,
+        config: &Config,
+        stats: Arc<Counters>,
+        closed: CancellationToken,
+    ) -> Result<(Arc<Self>, Box<dyn Inlet>), Fault> {
+        let (socket, listener) = PrivateSocket::listen()?;
+        let mut engine = RouterSocket::new();
+        engine.bind_listener(listener).await.map_err(broken)?;
+        let (sender, receiver) = engine.split();
+        let gate = Gate::open(address, Role::Commands, config.limits.clone(), stats, socket.path()).await?;
+        let commands = Arc::new(Self { gate, _socket: socket });
+        let inlet = ZeroMqInlet {
+            commands: Arc::clone(&commands),
+            receiver,
+            sender,
+            closed,
+            max_reply_bytes: config.max_message_bytes,
+        };
+        Ok((commands, Box::new(inlet)))
+    }
+
+    /// The address that requesters connect to.
+    pub(crate) fn address(&self) -> String {
+        self.gate.address().to_string()
+    }
+
+    /// Waits until the accepted replies have left, and ends. Answers how many did not.
+    pub(crate) async fn close(&self, deadline: Instant) -> u64 {
+        self.gate.drain_replies(deadline).await
+    }
+}
+
+struct ZeroMqInlet {
+    commands: Arc<Commands>,
+    receiver: RouterRecvHalf,
+    sender: RouterSendHalf,
+    closed: CancellationToken,
+    max_reply_bytes: usize,
+}
+
+impl Inlet for ZeroMqInlet {
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Request>, Fault>> {
+        Box::pin(async move {
+            loop {
+                let received = tokio::select! {
+                    biased;
+                    () = self.closed.cancelled() => return Ok(None),
+                    received = self.receiver.recv() => received.map_err(broken)?,
+                };
+                if let Some(request) = self.request(received) {
+                    return Ok(Some(request));
+                }
+            }
+        })
+    }
+}
+
+impl Drop for ZeroMqInlet {
+    fn drop(&mut self) {
+        self.commands.gate.stop_taking();
+    }
+}
+
+impl ZeroMqInlet {
+    /// What the gate lets through is an identity of ours, an envelope and one frame. A requester that has left
+    /// meanwhile has sent its command all the same.
+    fn request(&self, received: ZmqMessage) -> Option<Request> {
+        let frames = received.into_vec();
+        let (identity, message) = frames.split_first()?;
+        let (envelope, command) = split_envelope(message);
+        let body = command.first()?.clone();
+        let peer = self.commands.gate.shared.peers.find(identity);
+        let mut head = vec![identity.clone()];
+        head.extend_from_slice(envelope);
+        Some(Request {
+            server: None,
+            action: None,
+            identity: None,
+            sender: peer.as_ref().map(|peer| peer.label().to_owned()),
+            durable: false,
+            reply_wanted: true,
+            body,
+            handle: Box::new(ZeroMqHandle {
+                peer,
+                sender: self.sender.clone(),
+                head,
+                max_reply_bytes: self.max_reply_bytes,
+                replied: false,
+            }),
+        })
+    }
+}
+
+struct ZeroMqHandle {
+    peer: Option<Arc<Peer>>,
+    sender: RouterSendHalf,
+    /// The identity and the envelope, which stand before the reply.
+    head: Vec<Bytes>,
+    max_reply_bytes: usize,
+    replied: bool,
+}
+
+impl Handle for ZeroMqHandle {
+    fn reply<'a>(&'a mut self, response: &'a Message) -> BoxFuture<'a, Result<Reach, Fault>> {
+        Box::pin(async move {
+            if self.replied {
+                return Err(Fault::new(FaultKind::Refused, "this request has been replied to"));
+            }
+            let (bytes, limit) = (response.body.len(), self.max_reply_bytes);
+            if bytes > limit {
+                let message = format!("the reply has {bytes} bytes; max_message_bytes is {limit}");
+                return Err(Fault::new(FaultKind::TooLarge, message));
+            }
+            let frames = [&self.head[..], std::slice::from_ref(&response.body)].concat();
+            let message = ZmqMessage::try_from(frames)
+                .map_err(|error| Fault::new(FaultKind::Refused, error.to_string()))?;
+            let gone = |why: &str| {
+                let fault = Fault::new(FaultKind::Unreachable, format!("the requester is gone: {why}"));
+                Err(fault.deciding(Decision::Skip))
+            };
+            let Some(peer) = self.peer.as_ref().filter(|peer| !peer.is_gone()) else {
+                return gone("its connection has ended");
+            };
+            peer.replying();
+            match self.sender.send(message).await {
+                Ok(()) => {
+                    self.replied = true;
+                    Ok(Reach::Sent)
+                }
+                Err(error) => {
+                    peer.not_replying();
+                    gone(&error.to_string())
+                }
+            }
+        })
+    }
+
+    fn keep(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn keep_every(&self) -> Option<Duration> {
+        None
+    }
+
+    fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn dead_letter(self: Box<Self>, _cause: Rejection) -> BoxFuture<'static, Result<(), Fault>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl Drop for ZeroMqHandle {
+    fn drop(&mut self) {
+        if let (false, Some(peer)) = (self.replied, &self.peer) {
+            // It will never be answered, so it no longer counts as unanswered.
+            peer.unanswered.add_permits(1);
+        }
+    }
+}
