@@ -21,10 +21,11 @@ mod value;
 mod walker;
 
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod tests;
 
 use std::{fs::File, io::Read, path::Path};
-
 
 use crate::{
     buses::{REGISTRY, Registration},
