@@ -30,9 +30,10 @@ impl Barrier {
     pub(crate) async fn pass(&mut self, dialled: &Dialled) -> Result<(), Fault> {
         self.passed += 1;
         let mark = Bytes::from(self.passed.to_string());
+        let before = dialled.refused_so_far();
         let sent = dialled.client.publish(self.subject.clone(), mark.clone()).await;
         sent.map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))?;
-        let refused = dialled.refused(|said| said.contains(&self.subject));
+        let refused = dialled.refused(before, |said| said.contains(&self.subject));
         tokio::pin!(refused);
         loop {
             tokio::select! {

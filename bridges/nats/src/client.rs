@@ -47,9 +47,10 @@ impl NatsClient {
     async fn ask(&self, subject: &str, body: Bytes) -> Result<Option<Bytes>, Fault> {
         let inbox = self.dialled.client.new_inbox();
         let mut replies = self.listen(vec![inbox.clone()]).await?;
+        let before = self.dialled.refused_so_far();
         let sent = self.dialled.client.publish_with_reply(subject.to_owned(), inbox, body).await;
         sent.map_err(too_large_or_lost)?;
-        let refused = self.dialled.refused(|said| said.contains(&format!("\"{subject}\"")));
+        let refused = self.dialled.refused(before, |said| said.contains(&format!("\"{subject}\"")));
         tokio::pin!(refused);
         loop {
             let reply = tokio::select! {

@@ -1,6 +1,6 @@
 //! Publishing by core NATS: the server has read it, and hands it to whoever listens now.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use amibus_contract::{BoxFuture, Fault, FaultKind, Message, Outlet, Published, Reach};
 use async_nats::{HeaderMap, PublishErrorKind, client::PublishError};
@@ -13,16 +13,24 @@ use crate::{
     subjects,
 };
 
+/// How long after a subject's first message its refusal may take to reach us from async-nats, which reports it aside
+/// of the messages. A later one is noticed with the next batch.
+const REFUSAL_WITHIN: Duration = Duration::from_millis(20);
+/// How many subjects are remembered as permitted.
+const MAX_KNOWN_SUBJECTS: usize = 4096;
+
 /// An outlet without JetStream.
 #[derive(Debug)]
 pub(crate) struct CoreOutlet {
     hub: Arc<Hub>,
     on: Option<(Arc<Line>, Barrier)>,
+    /// Subjects that this connection has used before.
+    known: HashSet<String>,
 }
 
 impl CoreOutlet {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, on: None }
+        Self { hub, on: None, known: HashSet::new() }
     }
 
     async fn ready(&mut self) -> Result<(), Fault> {
@@ -30,6 +38,7 @@ impl CoreOutlet {
             return Ok(());
         }
         self.on = None;
+        self.known.clear();
         let line = self.hub.line().await?;
         let barrier =
             line.dialled.within(self.hub.settings.ack_timeout, Barrier::new(&line.dialled)).await??;
@@ -57,6 +66,9 @@ impl CoreOutlet {
                 sent += 1;
             }
             barrier.pass(dialled).await?;
+            if messages.iter().any(|(subject, ..)| !self.known.contains(subject)) {
+                tokio::time::sleep(REFUSAL_WITHIN).await;
+            }
             Ok((sent, refused))
         };
         let done = dialled.within(self.hub.settings.ack_timeout, all).await.and_then(|done| done);
@@ -65,7 +77,18 @@ impl CoreOutlet {
                 let forbidden = messages.iter().take(sent).enumerate().find_map(|(index, (subject, ..))| {
                     dialled.refusal(subject).map(|said| (index, Some(faults::forbidden(&said))))
                 });
-                forbidden.unwrap_or((sent, refused))
+                if let Some(forbidden) = forbidden {
+                    // What is permitted may change: the next try begins without what was said.
+                    self.hub.drop_line(line);
+                    return forbidden;
+                }
+                if self.known.len() > MAX_KNOWN_SUBJECTS {
+                    self.known.clear();
+                }
+                let new = messages.iter().map(|(subject, ..)| subject).filter(|s| !self.known.contains(*s));
+                let new: Vec<String> = new.cloned().collect();
+                self.known.extend(new);
+                (sent, refused)
             }
             Err(fault) => {
                 self.hub.drop_line(line);

@@ -52,8 +52,16 @@ pub(crate) struct Link {
     pub(crate) connected: bool,
     /// How often it was connected.
     pub(crate) connects: u64,
-    /// What the server did not permit, latest last, e.g. `Permissions Violation for Publish to "ami.event.x.Y"`.
-    pub(crate) refusals: VecDeque<Arc<str>>,
+    /// What the server did not permit, latest last and numbered, e.g. `Permissions Violation for Publish to
+    /// "ami.event.x.Y"`.
+    refusals: VecDeque<(u64, Arc<str>)>,
+    refused: u64,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { connected: true, connects: 0, refusals: VecDeque::new(), refused: 0 }
+    }
 }
 
 /// A connection and what is known of it.
@@ -71,7 +79,18 @@ impl Dialled {
     /// The server's words that refuse `subject`, if it has said so.
     pub(crate) fn refusal(&self, subject: &str) -> Option<Arc<str>> {
         let quoted = format!("\"{subject}\"");
-        self.link.borrow().refusals.iter().rev().find(|said| said.contains(&quoted)).cloned()
+        let link = self.link.borrow();
+        link.refusals.iter().rev().find(|(_, said)| said.contains(&quoted)).map(|(_, said)| Arc::clone(said))
+    }
+
+    /// How much the server refused so far.
+    pub(crate) fn refused_so_far(&self) -> u64 {
+        self.link.borrow().refused
+    }
+
+    /// Waits until there is a connection; answers how many there were. Only for one that is resumed.
+    pub(crate) async fn up(&self) -> u64 {
+        self.link.clone().wait_for(|link| link.connected).await.map_or(0, |link| link.connects)
     }
 
     /// Waits until the connection is lost.
@@ -79,12 +98,17 @@ impl Dialled {
         let _ = self.link.clone().wait_for(|link| !link.connected).await;
     }
 
-    /// Waits until the server refuses something that `concerns` us; answers its words.
-    pub(crate) async fn refused(&self, concerns: impl Fn(&str) -> bool) -> Arc<str> {
+    /// Waits until the server refuses something that `concerns` us, not counting the first `before`; answers its words.
+    pub(crate) async fn refused(&self, before: u64, concerns: impl Fn(&str) -> bool) -> Arc<str> {
         let mut link = self.link.clone();
-        let found = |link: &Link| link.refusals.iter().find(|said| concerns(said)).cloned();
         loop {
-            if let Some(said) = found(&link.borrow_and_update()) {
+            let found = {
+                let link = link.borrow_and_update();
+                let mut new =
+                    link.refusals.iter().filter(|(number, said)| *number >= before && concerns(said));
+                new.next().map(|(_, said)| Arc::clone(said))
+            };
+            if let Some(said) = found {
                 return said;
             }
             if link.changed().await.is_err() {
@@ -108,7 +132,7 @@ impl Dialled {
 
 /// Connects, once, within the settings' limits.
 pub(crate) async fn dial(settings: &Settings, role: Role) -> Result<Dialled, Fault> {
-    let (report, link) = watch::channel(Link { connected: true, connects: 0, refusals: VecDeque::new() });
+    let (report, link) = watch::channel(Link::default());
     let sealed = Arc::new(AtomicBool::new(false));
     let options = options(settings, role, report, Arc::clone(&sealed));
     let begun = Instant::now();
@@ -179,7 +203,8 @@ fn note(report: &watch::Sender<Link>, event: Event) {
                 if link.refusals.len() == MAX_REFUSALS {
                     link.refusals.pop_front();
                 }
-                link.refusals.push_back(said.into());
+                link.refusals.push_back((link.refused, said.into()));
+                link.refused += 1;
             });
         }
         Event::SlowConsumer(_) => {

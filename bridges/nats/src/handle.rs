@@ -10,7 +10,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 
-use crate::{dead, dial::Dialled, headers, subjects};
+use crate::{barrier::Barrier, dead, dial::Dialled, headers, subjects};
 
 /// A command is kept this many times within the stream's `ack_wait`.
 const KEEPS_PER_WAIT: u32 = 3;
@@ -26,13 +26,15 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    async fn flushed(&self, sent: impl Future<Output = Result<(), async_nats::Error>>) -> Result<(), Fault> {
+    /// Sends something and waits until the server has read it: writing to a socket succeeds for a while after the
+    /// server is gone.
+    async fn read(&self, sent: impl Future<Output = Result<(), async_nats::Error>>) -> Result<(), Fault> {
         let done = self.dialled.within(self.limit, async {
-            sent.await?;
-            self.dialled.client.flush().await?;
-            Ok::<(), async_nats::Error>(())
+            let mut barrier = Barrier::new(&self.dialled).await?;
+            sent.await.map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))?;
+            barrier.pass(&self.dialled).await
         });
-        done.await?.map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))
+        done.await?
     }
 }
 
@@ -50,7 +52,7 @@ impl Handle for Asked {
             }
             let headers = headers::of_attributes(&response.attributes);
             let reply = self.request.respond_with_headers(Ok(response.body.clone()), headers);
-            self.way.flushed(async { Ok(reply.await?) }).await?;
+            self.way.read(async { Ok(reply.await?) }).await?;
             Ok(Reach::Sent)
         })
     }
@@ -116,7 +118,7 @@ impl Handle for Kept {
             let headers = headers::of_attributes(&response.attributes);
             let client = self.way.dialled.client.clone();
             let reply = client.publish_with_headers(subject, headers, response.body.clone());
-            self.way.flushed(async { Ok(reply.await?) }).await?;
+            self.way.read(async { Ok(reply.await?) }).await?;
             Ok(Reach::Sent)
         })
     }
@@ -124,7 +126,7 @@ impl Handle for Kept {
     fn keep(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move {
             let keeping = self.message.ack_with(AckKind::Progress);
-            self.way.flushed(keeping).await
+            self.way.read(keeping).await
         })
     }
 

@@ -100,7 +100,7 @@ impl Hub {
             Some(wanted) => {
                 let context = self.context(&dialled);
                 let looked = stream::events(&context, &self.settings.prefix, wanted);
-                let refused = dialled.refused(|said| said.contains("\"$JS."));
+                let refused = dialled.refused(0, |said| said.contains("\"$JS."));
                 let found = tokio::select! {
                     biased;
                     found = looked => found,

@@ -66,7 +66,7 @@ impl NatsInlet {
                     arrivals: sender.clone(),
                 };
                 let consumer = pull.consumer().await?;
-                tasks.spawn(pull.run(Some(consumer)));
+                tasks.spawn(pull.run(consumer));
             }
         }
         // A request that is sent after this is seen.

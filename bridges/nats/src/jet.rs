@@ -55,6 +55,7 @@ impl JetOutlet {
         let limits = (self.hub.settings.max_in_flight, self.hub.settings.max_in_flight_per_key);
         let mut window = Window::new(batch.iter().map(|message| &*message.key).collect(), limits.0, limits.1);
         let mut acks = Acks::new();
+        let before = line.dialled.refused_so_far();
         loop {
             while let Some(index) = window.next() {
                 let Some(message) = batch.get(index) else { break };
@@ -76,7 +77,7 @@ impl JetOutlet {
                     window.fail_all(&faults::lost());
                     break;
                 }
-                said = line.dialled.refused(|said| refers(said, batch, &window)) => {
+                said = line.dialled.refused(before, |said| refers(said, batch, &window)) => {
                     self.take_the_rest(&mut window, &line, batch, &mut acks);
                     window.fail_all(&faults::forbidden(&said));
                     self.hub.drop_line(&line);
@@ -127,7 +128,9 @@ impl JetOutlet {
                 Err(error) => Err(error),
             }
         };
-        let refused = line.dialled.refused(|said| said.contains(&format!("\"{subject}\"")));
+        let refused = line
+            .dialled
+            .refused(line.dialled.refused_so_far(), |said| said.contains(&format!("\"{subject}\"")));
         tokio::select! {
             biased;
             stored = stored => match stored {

@@ -136,7 +136,7 @@ async fn found(
     let found = tokio::select! {
         biased;
         found = stream::find(context, name) => found?,
-        said = dialled.refused(|said| said.contains("\"$JS.")) => return Err(faults::forbidden(&said)),
+        said = dialled.refused(0, |said| said.contains("\"$JS.")) => return Err(faults::forbidden(&said)),
         () = dialled.lost() => return Err(faults::lost()),
     };
     if found.is_none() && !will_be_made { Err(stream::missing(name)) } else { Ok(found) }

@@ -42,42 +42,53 @@ pub(crate) struct Pull {
 
 impl Pull {
     /// Hands commands to the inlet, across outages, until nobody takes them.
-    pub(crate) async fn run(self, mut consumer: Option<Consumer<pull::Config>>) {
+    pub(crate) async fn run(self, consumer: Consumer<pull::Config>) {
+        tokio::select! {
+            () = self.arrivals.closed() => {}
+            () = self.deliver_for_ever(consumer) => {}
+        }
+    }
+
+    async fn deliver_for_ever(&self, mut consumer: Consumer<pull::Config>) {
         loop {
-            let fault = match consumer.take() {
-                Some(consumer) => self.deliver(&consumer).await,
-                None => match self.consumer().await {
-                    Ok(made) => {
-                        consumer = Some(made);
-                        continue;
-                    }
-                    Err(fault) => Some(fault),
-                },
+            let fault = self.deliver(&consumer).await;
+            tracing::debug!(server = self.server, %fault, "commands have to be asked for anew");
+            consumer = self.find_again().await;
+        }
+    }
+
+    /// Looks for the stream and the consumer until they are there. Each try is one question that may go unanswered,
+    /// and async-nats keeps those: so the pause grows.
+    async fn find_again(&self) -> Consumer<pull::Config> {
+        let mut pause = TRY_AGAIN;
+        loop {
+            let connects = self.way.dialled.up().await;
+            let fault = match self.consumer().await {
+                Ok(consumer) => return consumer,
+                Err(fault) => fault,
             };
-            let pause = match fault {
-                Some(fault) if fault.decision == Decision::Stop => {
-                    if self.arrivals.send(Err(fault)).await.is_err() {
-                        return;
-                    }
-                    TRY_SELDOM
-                }
-                Some(fault) => {
-                    tracing::debug!(server = self.server, %fault, "commands cannot be asked for right now");
-                    TRY_AGAIN
-                }
-                None if self.arrivals.is_closed() => return,
-                None => Duration::ZERO,
-            };
+            tracing::debug!(server = self.server, %fault, "commands cannot be asked for right now");
+            if fault.decision == Decision::Stop {
+                pause = TRY_SELDOM;
+                let _ = self.arrivals.send(Err(fault)).await;
+            }
             tokio::select! {
-                () = self.arrivals.closed() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(TRY_SELDOM),
+                () = self.another_connection(connects) => pause = TRY_AGAIN,
             }
         }
     }
 
+    /// Waits until this connection is gone, or another one stands in its place.
+    async fn another_connection(&self, connects: u64) {
+        let mut link = self.way.dialled.link.clone();
+        let _ = link.wait_for(|link| !link.connected || link.connects != connects).await;
+    }
+
     /// The stream and the consumer, made where they are missing.
     pub(crate) async fn consumer(&self) -> Result<Consumer<pull::Config>, Fault> {
-        let refused = self.way.dialled.refused(|said| said.contains("\"$JS."));
+        let before = self.way.dialled.refused_so_far();
+        let refused = self.way.dialled.refused(before, |said| said.contains("\"$JS."));
         tokio::select! {
             biased;
             made = self.make() => made,
@@ -120,20 +131,17 @@ impl Pull {
     }
 
     /// Asks for one command after another until something stops it.
-    async fn deliver(&self, consumer: &Consumer<pull::Config>) -> Option<Fault> {
+    async fn deliver(&self, consumer: &Consumer<pull::Config>) -> Fault {
         let connects = self.way.dialled.link.borrow().connects;
         loop {
-            let mut link = self.way.dialled.link.clone();
-            let reconnected = link.wait_for(|link| !link.connected || link.connects != connects);
             let taken = tokio::select! {
                 taken = take(consumer) => taken,
-                _ = reconnected => return Some(faults::lost()),
-                () = self.arrivals.closed() => return None,
+                () = self.another_connection(connects) => return faults::lost(),
             };
             match taken {
                 Ok(Some(message)) => self.hand_over(message).await,
                 Ok(None) => {}
-                Err(error) => return Some(Fault::new(FaultKind::Unreachable, error.to_string())),
+                Err(error) => return Fault::new(FaultKind::Unreachable, error.to_string()),
             }
         }
     }

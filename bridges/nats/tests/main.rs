@@ -1,4 +1,9 @@
 //! The bridge against a real `nats-server`, read back with a client that knows nothing of the bridge.
 
+mod commands;
 mod conformance;
+mod faults;
+mod jwt;
+mod logins;
 mod rig;
+mod streams;

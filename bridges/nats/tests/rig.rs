@@ -117,6 +117,12 @@ pub(crate) async fn stream_holds(
     all
 }
 
+/// How many messages a stream holds; also of a work queue, which has no second consumer.
+pub(crate) async fn length(client: &async_nats::Client, stream: &str) -> u64 {
+    let stream = jetstream::new(client.clone()).get_stream(stream).await.expect("the stream");
+    stream.cached_info().state.messages
+}
+
 /// Offers `messages` until all are safe; panics on a fault that is not to be retried.
 pub(crate) async fn offer(outlet: &mut dyn Outlet, messages: &[Message], batch: usize) {
     let begun = std::time::Instant::now();
