@@ -3,6 +3,7 @@
 mod arbitrary;
 mod corpus;
 mod golden;
+mod live;
 mod python;
 mod schema;
 mod strange;
