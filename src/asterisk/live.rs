@@ -91,6 +91,21 @@ async fn run(
     actions.run(action, std::time::Instant::now() + Duration::from_secs(10)).await
 }
 
+/// Runs a command of the command line. Asterisk says `FullyBooted` a moment before it knows the last of them.
+async fn cli(actions: &Actions, command: &str) -> Result<amibus_ami::Reply, ActionFailure> {
+    let known = async {
+        loop {
+            let answer = run(actions, "Command", &[("Command", command)]).await;
+            let Ok(reply) = &answer else { return answer };
+            let output = reply.response.frame().output().next().unwrap_or_default();
+            if !output.starts_with(b"No such command") {
+                return answer;
+            }
+        }
+    };
+    timeout(PATIENCE, known).await.unwrap()
+}
+
 async fn sees_a_call(version: Version, expected: &str) {
     let asterisk = asterisk(version);
     for login in [LoginMethod::Plain, LoginMethod::Md5] {
@@ -141,7 +156,7 @@ async fn actions_are_answered_by_a_real_asterisk() {
     is_ready(&actions).await;
     let queues = run(&actions, "QueueStatus", &[]).await.unwrap();
     assert!(queues.items.len() > 1 && queues.complete.is_some(), "{queues:?}");
-    let cli = run(&actions, "Command", &[("Command", "core show version")]).await.unwrap();
+    let cli = cli(&actions, "core show version").await.unwrap();
     let output: Vec<&[u8]> = cli.response.frame().output().collect();
     assert!(output.first().is_some_and(|line| line.starts_with(b"Asterisk 22")), "{cli:?}");
     let unknown = run(&actions, "NoSuchAction", &[]).await.unwrap();
@@ -253,7 +268,7 @@ async fn restarts_crashes_and_hangs_heal_by_themselves() {
     is_ready(&actions).await;
 
     // Its own restart says so first.
-    let restart = run(&actions, "Command", &[("Command", "core restart now")]).await;
+    let restart = cli(&actions, "core restart now").await;
     assert!(matches!(restart, Ok(_) | Err(ActionFailure::Lost { written: true })), "{restart:?}");
     let down = watched.told("down Asterisk restarts", up).await;
     let lines = watched.told.lines();
