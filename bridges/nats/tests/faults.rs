@@ -229,3 +229,24 @@ async fn nothing_is_sent_behind_the_caller_s_back() {
         assert_eq!(seen, expected, "what was refused is not sent later");
     }
 }
+
+/// A server dies while half of the window is in sockets and half still in async-nats's queue: the queued half must
+/// not go out on the next connection before the lost half was offered again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_a_broken_connection_is_not_sent_on_the_next() {
+    let rig = NatsRig::jetstream().await;
+    let bridge = open(&durable(rig.url()).with("max_in_flight_per_key", Value::Integer(64)));
+    let mut outlet = bridge.outlet("pbx1").await.expect("an outlet");
+    let messages = events(400, 30_000);
+    offer(&mut *outlet, &messages[..1], 1).await;
+    rig.with_server(|server| server.pause());
+    let publishing = offer(&mut *outlet, &messages[1..], 512);
+    let killing = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        rig.kill_server().await;
+        rig.start_server().await;
+    };
+    tokio::join!(publishing, killing);
+    let held = stream_holds(&rig.plain().await, EVENTS, &format!("{PREFIX}.event.>")).await;
+    assert_exactly_once_in_order(&held, &messages);
+}
