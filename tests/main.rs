@@ -1,4 +1,5 @@
 //! The tests of the whole: one binary, a module per promise.
 
 mod e2e;
+mod normalize;
 mod outcomes;

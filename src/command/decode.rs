@@ -63,13 +63,13 @@ pub struct Partial {
 ///
 /// # Errors
 /// What is wrong, and as much of the command as could be read.
-pub fn decode(request: &Request, max_bytes: usize) -> Result<Command, (CommandError, Partial)> {
+pub fn decode(request: &Request, max_bytes: usize) -> Result<Command, Box<(CommandError, Partial)>> {
     let mut partial = Partial {
         id: request.identity.clone(),
         server: request.server.clone(),
         action: request.action.clone(),
     };
-    read(&request.body, max_bytes, &mut partial).map_err(|error| (error, partial))
+    read(&request.body, max_bytes, &mut partial).map_err(|error| Box::new((error, partial)))
 }
 
 fn read(body: &[u8], max_bytes: usize, partial: &mut Partial) -> Result<Command, CommandError> {

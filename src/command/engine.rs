@@ -202,12 +202,15 @@ impl Engine {
 
     async fn answer(
         &self,
-        decoded: Result<Command, (CommandError, Partial)>,
+        decoded: Result<Command, Box<(CommandError, Partial)>>,
         circumstances: &Circumstances,
     ) -> Arc<Answer> {
         let command = match decoded {
             Ok(command) => command,
-            Err((error, partial)) => return self.unreadable(error, partial, circumstances),
+            Err(unreadable) => {
+                let (error, partial) = *unreadable;
+                return self.unreadable(error, partial, circumstances);
+            }
         };
         let Some(server) = self.servers.get(&command.server) else {
             let text = format!("no server {:?} is configured here", command.server);

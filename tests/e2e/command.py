@@ -64,8 +64,8 @@ def kafka(address, commands):
     from confluent_kafka.admin import AdminClient, NewTopic
 
     replies = f"replies-{uuid.uuid4()}"
-    created = AdminClient({"bootstrap.servers": address}).create_topics([NewTopic(replies, 1, 1)])
-    created[replies].result()
+    admin = AdminClient({"bootstrap.servers": address})
+    admin.create_topics([NewTopic(replies, 1, 1)])[replies].result()
     consumer = Consumer({"bootstrap.servers": address, "group.id": replies, "enable.auto.commit": False})
     consumer.assign([TopicPartition(replies, 0, 0)])
     producer = Producer({"bootstrap.servers": address, "acks": "all"})

@@ -118,36 +118,36 @@ fn forbidden_malformed_and_oversized_commands_are_rejected_naming_the_field() {
     let cases = [
         (
             "Command",
-            r#"{"id":"f1-@","fields":{"Command":"core stop now"}}"#.to_owned(),
+            r#"{"id":"f1-%","fields":{"Command":"core stop now"}}"#.to_owned(),
             "forbidden",
             "action",
         ),
-        ("Logoff", r#"{"id":"f2-@"}"#.to_owned(), "forbidden", "action"),
+        ("Logoff", r#"{"id":"f2-%"}"#.to_owned(), "forbidden", "action"),
         (
             "Originate",
-            r#"{"id":"f3-@","fields":{"Channel":"DAHDI/1","Context":"flows"}}"#.to_owned(),
+            r#"{"id":"f3-%","fields":{"Channel":"DAHDI/1","Context":"flows"}}"#.to_owned(),
             "forbidden",
             "fields.Channel",
         ),
         (
             "Originate",
-            r#"{"id":"f4-@","fields":{"Channel":"Local/1@phones","Context":"flows","Application":"System"}}"#
+            r#"{"id":"f4-%","fields":{"Channel":"Local/1@phones","Context":"flows","Application":"System"}}"#
                 .to_owned(),
             "forbidden",
             "fields.Application",
         ),
-        ("Ping", r#"{"id":"m1-@","feilds":{}}"#.to_owned(), "unknown_field", "feilds"),
+        ("Ping", r#"{"id":"m1-%","feilds":{}}"#.to_owned(), "unknown_field", "feilds"),
         (
             "Ping",
-            r#"{"id":"m2-@","fields":{"A":"x\r\nAction: Logoff"}}"#.to_owned(),
+            r#"{"id":"m2-%","fields":{"A":"x\r\nAction: Logoff"}}"#.to_owned(),
             "invalid_field",
             "fields.A",
         ),
-        ("Ping", format!(r#"{{"id":"m3-@","fields":{{"A":"{long_line}"}}}}"#), "invalid_field", "fields.A"),
-        ("Ping", r#"{"id":"m4-@","deadline":"tomorrow"}"#.to_owned(), "invalid_field", "deadline"),
-        ("Ping", r#"{"id":"m5-@","id":"twice"}"#.to_owned(), "malformed", ""),
+        ("Ping", format!(r#"{{"id":"m3-%","fields":{{"A":"{long_line}"}}}}"#), "invalid_field", "fields.A"),
+        ("Ping", r#"{"id":"m4-%","deadline":"tomorrow"}"#.to_owned(), "invalid_field", "deadline"),
+        ("Ping", r#"{"id":"m5-%","id":"twice"}"#.to_owned(), "malformed", ""),
         ("Ping", "this is not JSON".to_owned(), "malformed", ""),
-        ("Ping", format!(r#"{{"id":"big-@","fields":{{"A":"{big}"}}}}"#), "too_large", ""),
+        ("Ping", format!(r#"{{"id":"big-%","fields":{{"A":"{big}"}}}}"#), "too_large", ""),
     ];
     for bus in BUSES {
         let send: Vec<String> = cases
@@ -155,7 +155,7 @@ fn forbidden_malformed_and_oversized_commands_are_rejected_naming_the_field() {
             .map(|(action, body, ..)| {
                 // Kafka and ZeroMQ have no server and action in a topic.
                 let named = format!(r#"{{"server":"pbx22","action":"{action}","#);
-                format!("pbx22 {action} {}", body.replace('@', bus).replacen('{', &named, 1))
+                format!("pbx22 {action} {}", body.replace('%', bus).replacen('{', &named, 1))
             })
             .collect();
         for (reply, (action, body, code, field)) in stack.send(bus, &send).iter().zip(&cases) {
@@ -172,9 +172,9 @@ fn forbidden_malformed_and_oversized_commands_are_rejected_naming_the_field() {
 fn an_unknown_server_and_a_passed_deadline_are_told() {
     let stack = &*stack();
     for bus in ["zeromq", "kafka"] {
-        let nowhere = r#"nowhere Ping {"id":"n-@","server":"nowhere","action":"Ping"}"#.replace('@', bus);
+        let nowhere = r#"nowhere Ping {"id":"n-%","server":"nowhere","action":"Ping"}"#.replace('@', bus);
         let late =
-            r#"pbx22 Ping {"id":"l-@","server":"pbx22","action":"Ping","deadline":"2020-01-01T00:00:00Z"}"#;
+            r#"pbx22 Ping {"id":"l-%","server":"pbx22","action":"Ping","deadline":"2020-01-01T00:00:00Z"}"#;
         let replies = stack.send(bus, &[nowhere, late.replace('@', bus)]);
         assert_eq!(replies[0]["data"]["error"]["code"], "unknown_server", "{}", replies[0]);
         assert_eq!(replies[1]["data"]["outcome"], "expired", "{}", replies[1]);

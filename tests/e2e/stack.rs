@@ -78,6 +78,7 @@ impl Stack {
         let file = amibus.directory().join("amibus.toml");
         let text = configuration(&amibus, &asterisk22, &asterisk16, &nats, &kafka);
         std::fs::write(&file, text).expect("the configuration is written");
+        std::fs::write(amibus.directory().join("secret"), "full-pass\n").expect("the secret is written");
         let program = env!("CARGO_BIN_EXE_amibus").to_owned();
         amibus.start(
             vec![program, "run".into(), "-c".into(), file.display().to_string()],
