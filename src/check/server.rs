@@ -62,8 +62,10 @@ async fn ask(
     let (actions, session) = Actions::new(Arc::clone(settings));
     let session = tokio::spawn(session.run(stop.clone()));
     let mut ready = actions.ready();
-    let is_ready = timeout_at(Instant::now() + READY_LIMIT, ready.wait_for(|ready| *ready)).await;
-    if !matches!(is_ready, Ok(Ok(_))) {
+    let wait = timeout_at(Instant::now() + READY_LIMIT, ready.wait_for(|ready| *ready));
+    // What a watch lends out keeps its writer waiting, so it is given back at once.
+    let is_ready = wait.await.is_ok_and(|ready| ready.is_ok());
+    if !is_ready {
         findings.push(Finding::Failed("the session for actions is not ready: see the log".to_owned()));
         return findings;
     }
