@@ -5,4 +5,5 @@ mod commands;
 mod events;
 mod healing;
 mod monitor;
+mod readme;
 mod stack;
