@@ -61,7 +61,7 @@ impl Client for ZeroMqClient {
                 return Err(Fault::new(FaultKind::Missing, "no address for commands is configured"));
             };
             let relay = Relay::to(server.clone(), self.max_message_bytes)?;
-            let mut socket = DealerSocket::with_options(options());
+            let mut socket = DealerSocket::with_options(options(limit));
             socket.connect(&relay.address()).await.map_err(|error| unreachable(&server, error))?;
             let message = ZmqMessage::try_from(vec![Bytes::new(), body]).map_err(broken)?;
             socket.send(message).await.map_err(|error| unreachable(&server, error))?;
@@ -78,9 +78,10 @@ impl Client for ZeroMqClient {
     }
 }
 
-fn options() -> SocketOptions {
+/// Connecting within `limit` or [`CONNECT_WITHIN`], whichever is shorter.
+fn options(limit: Duration) -> SocketOptions {
     let mut options = SocketOptions::default();
-    options.connect_timeout(CONNECT_WITHIN);
+    options.connect_timeout(limit.min(CONNECT_WITHIN));
     options
 }
 
@@ -90,7 +91,7 @@ fn unreachable(server: &Address, error: impl std::fmt::Display) -> Fault {
 
 /// Connects, subscribes, and waits until the publisher says that the subscriptions are in force.
 async fn subscribe(relay: &Relay, topics: Vec<String>) -> Result<SubSocket, ZmqError> {
-    let mut socket = SubSocket::with_options(options());
+    let mut socket = SubSocket::with_options(options(CONNECT_WITHIN));
     socket.connect(&relay.address()).await?;
     for topic in &topics {
         socket.subscribe(topic).await?;

@@ -93,7 +93,7 @@ pub(crate) const KEYS: &[Key] = &[
         SUBSCRIBER_QUEUE,
         KeyKind::Size,
         "4MiB",
-        "How many bytes may wait for one subscriber that reads slowly. While it is full, publishing waits; that is, the \
+        "How many bytes may wait for one subscriber (or requester) that reads slowly. While it is full, publishing waits; that is, the \
          bus's lane waits, not the other buses.",
     ),
     Key::with_default(

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use amibus_contract::{Bridge, Scope, Value};
 use serde_json::json;
 
-use crate::support::{self, Peer, message, publish, until};
+use crate::support::{self, Peer, Raw, message, publish, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeating_peers_live_and_see_everything() {
@@ -115,14 +115,16 @@ async fn a_subscriber_that_reconnects_is_subscribed_again() {
 
 #[tokio::test]
 async fn subscribers_with_the_same_identity_do_not_disturb_each_other() {
-    let (_bridge, mut outlet, address) = support::publishing(&support::values()).await;
-    let options = json!({"address": address, "topics": ["ami."], "identity": "twin"});
-    let mut twins = [Peer::start("observe", &options), Peer::start("observe", &options)];
+    let (bridge, mut outlet, address) = support::publishing(&support::values()).await;
+    let ready = b"\x04\x2a\x05READY\x0bSocket-Type\0\0\0\x03SUB\x08Identity\0\0\0\x04twin";
+    let mut twins = [Raw::shaken_by(&address, ready).await, Raw::shaken_by(&address, ready).await];
     for twin in &mut twins {
-        twin.ready().await;
+        twin.send(b"\0\x01\x01\0\x11\x01~amibus.confirm.").await;
+        assert_eq!(twin.read(20).await, b"\x01\x10~amibus.confirm.\0\0");
     }
+    assert_eq!(bridge.stats().subscribers, 2);
     publish(&mut *outlet, &[message("pbx1", 1, 10)]).await;
     for twin in &mut twins {
-        assert_eq!(support::bytes(&twin.said().await["body"]), b"0000000001");
+        assert_eq!(twin.read(33).await, b"\x01\x13ami.event.pbx1.Test\0\x0a0000000001");
     }
 }

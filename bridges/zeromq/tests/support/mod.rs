@@ -53,8 +53,10 @@ pub(crate) fn message(server: &str, n: usize, bytes: usize) -> Message {
     }
 }
 
+/// Publishes all of `messages`, which must not take for ever.
 pub(crate) async fn publish(outlet: &mut dyn Outlet, messages: &[Message]) {
-    let published = outlet.publish(messages).await;
+    let published =
+        tokio::time::timeout(3 * SOON, outlet.publish(messages)).await.expect("published in time");
     assert_eq!((published.safe, &published.fault), (messages.len(), &None));
 }
 

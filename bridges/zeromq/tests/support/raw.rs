@@ -31,9 +31,14 @@ impl Raw {
 
     /// A peer whose handshake is done; what the server said meanwhile has been read.
     pub(crate) async fn shaken(address: &str, socket: &str) -> Self {
+        Self::shaken_by(address, if socket == "SUB" { READY_SUB } else { READY_DEALER }).await
+    }
+
+    /// The same with a READY command of its own.
+    pub(crate) async fn shaken_by(address: &str, ready: &[u8]) -> Self {
         let mut raw = Self::connect(address).await;
         raw.send(GREETING).await;
-        raw.send(if socket == "SUB" { READY_SUB } else { READY_DEALER }).await;
+        raw.send(ready).await;
         raw.read(64).await;
         let header = raw.read(2).await;
         assert_eq!(header[0], 4, "a short command");
