@@ -3,12 +3,18 @@
 //! The server handles what one connection sends in order. Anyone may listen to everything (`>`), so an unanswered
 //! request would prove nothing, and async-nats offers no PING of its own.
 
+use std::time::Duration;
+
 use amibus_contract::{Fault, FaultKind};
 use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
 use crate::{dial::Dialled, faults};
+
+/// How long the server's refusal of something may take to reach us after the barrier: async-nats reports it aside of
+/// the messages.
+pub(crate) const REFUSAL_WITHIN: Duration = Duration::from_millis(20);
 
 /// A subject of our own on one connection.
 #[derive(Debug)]
@@ -24,6 +30,13 @@ impl Barrier {
         let echoes = dialled.client.subscribe(subject.clone()).await;
         let echoes = echoes.map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))?;
         Ok(Self { subject, echoes, passed: 0 })
+    }
+
+    /// As [`Self::pass`]; what the server refused of all that is known afterwards too.
+    pub(crate) async fn settle(&mut self, dialled: &Dialled) -> Result<(), Fault> {
+        self.pass(dialled).await?;
+        tokio::time::sleep(REFUSAL_WITHIN).await;
+        Ok(())
     }
 
     /// Ready when the server has read all that was sent on this connection before. The caller bounds the wait.

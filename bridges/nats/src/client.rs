@@ -36,8 +36,8 @@ impl NatsClient {
             all.push(subscribed.map_err(|error| Fault::new(FaultKind::Refused, error.to_string()))?);
         }
         let mut barrier = Barrier::new(&self.dialled).await?;
-        self.dialled.within(self.limit, barrier.pass(&self.dialled)).await??;
-        match subjects.iter().find_map(|subject| self.dialled.refusal(subject)) {
+        self.dialled.within(self.limit, barrier.settle(&self.dialled)).await??;
+        match subjects.iter().find_map(|subject| self.dialled.refusal(0, subject)) {
             Some(said) => Err(faults::forbidden(&said)),
             None => Ok(all),
         }

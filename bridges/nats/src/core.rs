@@ -1,6 +1,6 @@
 //! Publishing by core NATS: the server has read it, and hands it to whoever listens now.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use amibus_contract::{BoxFuture, Fault, FaultKind, Message, Outlet, Published, Reach};
 use async_nats::{HeaderMap, PublishErrorKind, client::PublishError};
@@ -13,9 +13,6 @@ use crate::{
     subjects,
 };
 
-/// How long after a subject's first message its refusal may take to reach us from async-nats, which reports it aside
-/// of the messages. A later one is noticed with the next batch.
-const REFUSAL_WITHIN: Duration = Duration::from_millis(20);
 /// How many subjects are remembered as permitted.
 const MAX_KNOWN_SUBJECTS: usize = 4096;
 
@@ -26,11 +23,13 @@ pub(crate) struct CoreOutlet {
     on: Option<(Arc<Line>, Barrier)>,
     /// Subjects that this connection has used before.
     known: HashSet<String>,
+    /// How many of its refusals were looked at.
+    looked_at: u64,
 }
 
 impl CoreOutlet {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, on: None, known: HashSet::new() }
+        Self { hub, on: None, known: HashSet::new(), looked_at: 0 }
     }
 
     async fn ready(&mut self) -> Result<(), Fault> {
@@ -42,6 +41,7 @@ impl CoreOutlet {
         let line = self.hub.line().await?;
         let barrier =
             line.dialled.within(self.hub.settings.ack_timeout, Barrier::new(&line.dialled)).await??;
+        self.looked_at = line.dialled.refused_so_far();
         self.on = Some((line, barrier));
         Ok(())
     }
@@ -65,21 +65,22 @@ impl CoreOutlet {
                 }
                 sent += 1;
             }
-            barrier.pass(dialled).await?;
-            if messages.iter().any(|(subject, ..)| !self.known.contains(subject)) {
-                tokio::time::sleep(REFUSAL_WITHIN).await;
+            // A refusal of a subject that was permitted before is noticed with the next batch.
+            if messages.iter().all(|(subject, ..)| self.known.contains(subject)) {
+                barrier.pass(dialled).await?;
+            } else {
+                barrier.settle(dialled).await?;
             }
             Ok((sent, refused))
         };
         let done = dialled.within(self.hub.settings.ack_timeout, all).await.and_then(|done| done);
         match done {
             Ok((sent, refused)) => {
+                let before = std::mem::replace(&mut self.looked_at, dialled.refused_so_far());
                 let forbidden = messages.iter().take(sent).enumerate().find_map(|(index, (subject, ..))| {
-                    dialled.refusal(subject).map(|said| (index, Some(faults::forbidden(&said))))
+                    dialled.refusal(before, subject).map(|said| (index, Some(faults::forbidden(&said))))
                 });
                 if let Some(forbidden) = forbidden {
-                    // What is permitted may change: the next try begins without what was said.
-                    self.hub.drop_line(line);
                     return forbidden;
                 }
                 if self.known.len() > MAX_KNOWN_SUBJECTS {
@@ -91,7 +92,7 @@ impl CoreOutlet {
                 (sent, refused)
             }
             Err(fault) => {
-                self.hub.drop_line(line);
+                line.give_up();
                 self.on = None;
                 (0, Some(fault))
             }

@@ -22,8 +22,10 @@ use crate::{faults, settings::Settings};
 const MAX_REFUSALS: usize = 16;
 /// Commands and replies that wait for the socket; publishing is bounded by `max_in_flight` besides.
 const CLIENT_CAPACITY: usize = 1024;
-/// Messages that wait to be taken, per subscription; async-nats drops the newest beyond.
-const SUBSCRIPTION_CAPACITY: usize = 8192;
+/// Messages that wait to be taken, per subscription; async-nats drops the newest beyond. A feed has to take in bursts of
+/// events; requests are answered one after another, and who does not get a place is better told so by its timeout.
+const FEED_CAPACITY: usize = 8192;
+const REQUESTS_CAPACITY: usize = 256;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +78,13 @@ impl Dialled {
         self.link.borrow().connected
     }
 
-    /// The server's words that refuse `subject`, if it has said so.
-    pub(crate) fn refusal(&self, subject: &str) -> Option<Arc<str>> {
+    /// The server's words that refuse `subject`, if it has said so, not counting the first `before` refusals.
+    pub(crate) fn refusal(&self, before: u64, subject: &str) -> Option<Arc<str>> {
         let quoted = format!("\"{subject}\"");
         let link = self.link.borrow();
-        link.refusals.iter().rev().find(|(_, said)| said.contains(&quoted)).map(|(_, said)| Arc::clone(said))
+        let mut of_it =
+            link.refusals.iter().filter(|(number, said)| *number >= before && said.contains(&quoted));
+        of_it.next_back().map(|(_, said)| Arc::clone(said))
     }
 
     /// How much the server refused so far.
@@ -169,7 +173,7 @@ fn options(
     .request_timeout(Some(settings.ack_timeout))
     .ping_interval(settings.ping_interval)
     .client_capacity(CLIENT_CAPACITY)
-    .subscription_capacity(SUBSCRIPTION_CAPACITY)
+    .subscription_capacity(if role == Role::Client { FEED_CAPACITY } else { REQUESTS_CAPACITY })
     .require_tls(settings.tls.required || settings.tls.first || settings.tls.own.is_some())
     .event_callback(move |event| {
         note(&report, event);
@@ -208,10 +212,7 @@ fn note(report: &watch::Sender<Link>, event: Event) {
             });
         }
         Event::SlowConsumer(_) => {
-            tracing::warn!(
-                SUBSCRIPTION_CAPACITY,
-                "messages from NATS came faster than they were taken; some were dropped"
-            );
+            tracing::warn!("messages from NATS came faster than they were taken; some were dropped");
         }
         _ => {}
     }

@@ -1,12 +1,12 @@
 //! The one connection that all outlets publish on.
 //!
-//! It is replaced, not resumed: whoever finds it broken, or unanswering, [`Hub::drop_line`]s it, and the next one who
+//! It is replaced, not resumed: whoever finds it broken, or unanswering, [gives it up](Line::give_up), and the next one who
 //! asks makes a new one. That also bounds what async-nats remembers of acknowledgements that never came.
 
 use std::{
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -22,6 +22,8 @@ use crate::{
     stream,
 };
 
+/// How many acknowledgements that never come a connection may have; each costs about 400 bytes.
+const MAX_UNANSWERED: usize = 10_000;
 /// How often an idle bridge looks whether its connection still stands.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long it waits between tries to make a new one: after what may pass, and after what a person has to mend.
@@ -35,11 +37,24 @@ pub(crate) struct Line {
     /// The stream as found, where there is one.
     pub(crate) stream: Option<StreamConfig>,
     dropped: AtomicBool,
+    unanswered: AtomicUsize,
 }
 
 impl Line {
     pub(crate) fn alive(&self) -> bool {
         !self.dropped.load(Ordering::Acquire) && self.dialled.connected()
+    }
+
+    /// This connection is not to be used again.
+    pub(crate) fn give_up(&self) {
+        self.dropped.store(true, Ordering::Release);
+    }
+
+    /// So many acknowledgements will never come; async-nats remembers them as long as the connection is used.
+    pub(crate) fn forget(&self, unanswered: usize) {
+        if self.unanswered.fetch_add(unanswered, Ordering::AcqRel) > MAX_UNANSWERED {
+            self.give_up();
+        }
     }
 }
 
@@ -110,7 +125,14 @@ impl Hub {
                 Some(found?)
             }
         };
-        Ok(Arc::new(Line { dialled, stream, dropped: AtomicBool::new(false) }))
+        let info = dialled.client.server_info();
+        tracing::info!(server = %info.server_name, version = %info.version, "publishing to NATS");
+        Ok(Arc::new(Line {
+            dialled,
+            stream,
+            dropped: AtomicBool::new(false),
+            unanswered: AtomicUsize::new(0),
+        }))
     }
 
     /// A JetStream context with our limits.
@@ -120,11 +142,6 @@ impl Hub {
             .ack_timeout(self.settings.ack_timeout)
             .max_ack_inflight(self.settings.max_in_flight)
             .build(dialled.client.clone())
-    }
-
-    /// This connection is not to be used again.
-    pub(crate) fn drop_line(&self, line: &Line) {
-        line.dropped.store(true, Ordering::Release);
     }
 
     /// The connection as last seen; see [`amibus_contract::Bridge::status`].

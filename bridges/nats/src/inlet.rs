@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     barrier::Barrier,
     dial::{self, Role},
+    faults,
     handle::Way,
     hub::Hub,
     pull::Pull,
@@ -71,7 +72,10 @@ impl NatsInlet {
         }
         // A request that is sent after this is seen.
         let mut barrier = Barrier::new(&way.dialled).await?;
-        way.dialled.within(way.limit, barrier.pass(&way.dialled)).await??;
+        way.dialled.within(way.limit, barrier.settle(&way.dialled)).await??;
+        if let Some(said) = served.subjects().find_map(|subject| way.dialled.refusal(0, subject)) {
+            return Err(faults::forbidden(&said));
+        }
         tasks.spawn(service::serve(served, way, sender));
         Ok(Self { arrivals, closed: hub.closed(), tasks })
     }

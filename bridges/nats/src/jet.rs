@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use amibus_contract::{BoxFuture, Decision, Fault, FaultKind, Message, Outlet, Published, Reach};
+use amibus_contract::{BoxFuture, Fault, FaultKind, Message, Outlet, Published, Reach};
 use async_nats::jetstream::{
     Context,
     context::{PublishAckFuture, PublishError, PublishErrorKind},
@@ -55,64 +55,59 @@ impl JetOutlet {
         let limits = (self.hub.settings.max_in_flight, self.hub.settings.max_in_flight_per_key);
         let mut window = Window::new(batch.iter().map(|message| &*message.key).collect(), limits.0, limits.1);
         let mut acks = Acks::new();
-        let before = line.dialled.refused_so_far();
+        let on = Batch { line: &line, messages: batch, before: line.dialled.refused_so_far() };
         loop {
             while let Some(index) = window.next() {
                 let Some(message) = batch.get(index) else { break };
                 match send(&context, message).await {
                     Ok(ack) => acks.push(Box::pin(async move { (index, ack.await) })),
-                    Err(error) => self.settle(&mut window, &line, batch, (index, Err(error))),
+                    Err(error) => self.settle(&mut window, &on, (index, Err(error))),
                 }
             }
-            if acks.is_empty() {
+            if !window.is_waiting() {
                 break;
             }
             tokio::select! {
                 biased;
                 acknowledged = acks.next() => if let Some(one) = acknowledged {
-                    self.settle(&mut window, &line, batch, one);
+                    self.settle(&mut window, &on, one);
                 },
                 () = line.dialled.lost() => {
-                    self.take_the_rest(&mut window, &line, batch, &mut acks);
+                    // What was acknowledged before is safe.
+                    while let Some(Some(one)) = acks.next().now_or_never() {
+                        self.settle(&mut window, &on, one);
+                    }
                     window.fail_all(&faults::lost());
-                    break;
                 }
-                said = line.dialled.refused(before, |said| refers(said, batch, &window)) => {
-                    self.take_the_rest(&mut window, &line, batch, &mut acks);
-                    window.fail_all(&faults::forbidden(&said));
-                    self.hub.drop_line(&line);
-                    break;
+                said = line.dialled.refused(on.before, |said| !on.concerned(said, &window).is_empty()) => {
+                    let concerned = on.concerned(&said, &window);
+                    line.forget(concerned.len());
+                    for index in concerned {
+                        window.fail(index, faults::forbidden(&said));
+                    }
                 }
             }
         }
         window.finish(Reach::Stored)
     }
 
-    /// Takes the acknowledgements that are there already, without waiting.
-    fn take_the_rest(&self, window: &mut Window<'_>, line: &Line, batch: &[Message], acks: &mut Acks) {
-        while let Some(Some(one)) = acks.next().now_or_never() {
-            self.settle(window, line, batch, one);
-        }
-    }
-
-    fn settle(&self, window: &mut Window<'_>, line: &Line, batch: &[Message], one: Acknowledged) {
+    fn settle(&self, window: &mut Window<'_>, on: &Batch<'_>, one: Acknowledged) {
         let (index, result) = one;
         let fault = match result {
             Ok(ack) if ack.stream == self.stream => return window.confirm(index),
             Ok(ack) => astray(&ack.stream, &self.stream),
             Err(error) => {
-                let subject = batch.get(index).map(|message| message.topic.as_str()).unwrap_or_default();
                 if in_doubt(&error) {
-                    self.hub.drop_line(line);
+                    on.line.give_up();
                 }
-                faults::publishing(&error, subject)
+                let subject = on.subject(index);
+                match on.line.dialled.refusal(on.before, subject) {
+                    Some(said) => faults::forbidden(&said),
+                    None => faults::publishing(&error, subject),
+                }
             }
         };
-        let dead_end = matches!(fault.decision, Decision::Retry).then_some(()).and_then(|()| {
-            let subject = batch.get(index)?.topic.as_str();
-            line.dialled.refusal(subject).map(|said| faults::forbidden(&said))
-        });
-        window.fail(index, dead_end.unwrap_or(fault));
+        window.fail(index, fault);
     }
 
     async fn set_aside(&mut self, message: &Message, cause: &Fault) -> Result<bool, Fault> {
@@ -150,11 +145,26 @@ async fn send(context: &Context, message: &Message) -> Result<PublishAckFuture, 
     context.send_publish(message.topic.as_str().to_owned(), publish).await
 }
 
-/// Whether the server's refusal `said` is about a message in flight.
-fn refers(said: &str, batch: &[Message], window: &Window<'_>) -> bool {
-    let subject = said.split('"').nth(1).unwrap_or_default();
-    !subject.is_empty()
-        && window.sent().iter().any(|index| batch.get(*index).is_some_and(|m| m.topic.as_str() == subject))
+/// One batch on one connection.
+struct Batch<'a> {
+    line: &'a Line,
+    messages: &'a [Message],
+    /// How much the server had refused before.
+    before: u64,
+}
+
+impl Batch<'_> {
+    fn subject(&self, index: usize) -> &str {
+        self.messages.get(index).map(|message| message.topic.as_str()).unwrap_or_default()
+    }
+
+    /// What awaits its acknowledgement in vain, because the server refused its subject with `said`.
+    fn concerned(&self, said: &str, window: &Window<'_>) -> Vec<usize> {
+        let subject = said.split('"').nth(1).unwrap_or_default();
+        let mut sent = window.sent();
+        sent.retain(|index| !subject.is_empty() && self.subject(*index) == subject);
+        sent
+    }
 }
 
 /// Whether nobody knows what became of the message, so that the connection is not to be trusted any longer; with no

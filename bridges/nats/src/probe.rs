@@ -3,17 +3,26 @@
 use amibus_contract::Fault;
 use async_nats::jetstream::{
     Context,
+    context::PublishErrorKind,
+    message::PublishMessage,
     stream::{Config, RetentionPolicy},
 };
+use futures_util::StreamExt;
 
 use crate::{
-    barrier::Barrier,
     dial::{self, Dialled, Role},
     faults,
     hub::Hub,
     settings::{CommandSettings, Settings, StreamSettings},
     stream, subjects,
 };
+
+/// The server in the subjects that are tried; nobody's Asterisk should be called so.
+const CHECK_SERVER: &str = "amibus-check";
+/// A stream's name that no stream has.
+const NO_STREAM: &str = "amibus-check-no-such-stream";
+/// How many consumers of the commands are listed.
+const MAX_CONSUMERS: usize = 32;
 
 pub(crate) async fn probe(hub: &Hub) -> Result<Vec<String>, Fault> {
     let settings = &hub.settings;
@@ -34,7 +43,6 @@ pub(crate) async fn probe(hub: &Hub) -> Result<Vec<String>, Fault> {
             "no `stream`: core NATS, at most once, to who listens; whoever is away misses it".to_owned(),
         ),
     }
-    may_publish(settings, &dialled, &mut lines).await?;
     match &settings.commands {
         Some(commands) => take_commands(&context, settings, commands, &dialled, &mut lines).await?,
         None => lines.push("no commands are taken (`commands = false`)".to_owned()),
@@ -81,17 +89,43 @@ async fn events(
             ));
         }
     }
-    Ok(())
+    may_publish(context, settings, dialled, lines).await
 }
 
-/// Sends nothing anyone could take for an event: what is looked for is the server's refusal.
-async fn may_publish(settings: &Settings, dialled: &Dialled, lines: &mut Vec<String>) -> Result<(), Fault> {
-    let subject = format!("{}.dead.check.amibus.check", settings.prefix);
-    let _ = dialled.client.publish(subject.clone(), "{}".into()).await;
-    let mut barrier = Barrier::new(dialled).await?;
-    dialled.within(settings.ack_timeout, barrier.pass(dialled)).await??;
-    if let Some(said) = dialled.refusal(&subject) {
-        lines.push(format!("warning: {said}: what is set aside is lost"));
+/// Whether we may publish. The stream is told to expect another name, so it refuses what we send, and keeps nothing;
+/// the permission is looked at before.
+async fn may_publish(
+    context: &Context,
+    settings: &Settings,
+    dialled: &Dialled,
+    lines: &mut Vec<String>,
+) -> Result<(), Fault> {
+    for word in ["event", "dead"] {
+        let subject = format!("{}.{word}.{CHECK_SERVER}.check", settings.prefix);
+        let before = dialled.refused_so_far();
+        let publish = PublishMessage::build().payload("{}".into()).expected_stream(NO_STREAM);
+        let refused = dialled.refused(before, |said| said.contains(&format!("\"{subject}\"")));
+        let tried = async {
+            match context.send_publish(subject.clone(), publish).await {
+                Ok(ack) => ack.await.map(drop),
+                Err(error) => Err(error),
+            }
+        };
+        tokio::select! {
+            biased;
+            tried = tried => match tried {
+                Err(error) if error.kind() == PublishErrorKind::TimedOut => {
+                    return Err(faults::publishing(&error, &subject));
+                }
+                // Refused as it was asked for.
+                _ => lines.push(format!("may publish to {}.{word}.>", settings.prefix)),
+            },
+            said = refused => match word {
+                "dead" => lines.push(format!("warning: {said}: what is set aside is lost")),
+                _ => return Err(faults::forbidden(&said)),
+            },
+            () = dialled.lost() => return Err(faults::lost()),
+        }
     }
     Ok(())
 }
@@ -117,6 +151,7 @@ async fn take_commands(
         stream::in_words(&config),
         commands.ack_wait,
     ));
+    consumers(context, name, lines).await;
     if config.retention == RetentionPolicy::Limits {
         lines.push(format!(
             "warning: stream {} is no work queue: a consumer that is made anew takes only what comes after it",
@@ -124,6 +159,18 @@ async fn take_commands(
         ));
     }
     Ok(())
+}
+
+/// Who takes commands from the stream, and how many wait.
+async fn consumers(context: &Context, name: &str, lines: &mut Vec<String>) {
+    let Ok(stream) = context.get_stream_no_info(name).await else { return };
+    let mut consumers = stream.consumers().take(MAX_CONSUMERS);
+    while let Some(Ok(info)) = consumers.next().await {
+        lines.push(format!(
+            "commands: consumer {} on {}: {} waiting, {} being worked on",
+            info.name, info.config.filter_subject, info.num_pending, info.num_ack_pending
+        ));
+    }
 }
 
 /// The stream of that name; none is a fault unless it `will_be_made`.

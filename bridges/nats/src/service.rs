@@ -25,6 +25,14 @@ const QUEUE_GROUP: &str = "amibus";
 pub(crate) struct Served {
     service: Option<Service>,
     requests: SelectAll<Endpoint>,
+    subjects: Vec<String>,
+}
+
+impl Served {
+    /// What is listened to.
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &str> {
+        self.subjects.iter().map(String::as_str)
+    }
 }
 
 impl Drop for Served {
@@ -43,7 +51,7 @@ pub(crate) async fn start(way: &Way, scope: &Scope, with_commands: bool) -> Resu
     let description = "Carries out Asterisk manager actions";
     let service = builder.description(description).queue_group(QUEUE_GROUP).start(NAME, VERSION).await;
     let service = service.map_err(failed)?;
-    let mut requests = SelectAll::new();
+    let mut served = Served { service: None, requests: SelectAll::new(), subjects: Vec::new() };
     for server in &scope.servers {
         let mut wanted = vec![("request", subjects::requests_of(&scope.prefix, server))];
         if with_commands {
@@ -52,10 +60,12 @@ pub(crate) async fn start(way: &Way, scope: &Scope, with_commands: bool) -> Resu
         for (word, subject) in wanted {
             let metadata = HashMap::from([("server".to_owned(), server.clone())]);
             let endpoint = service.endpoint_builder().name(format!("{word}-{server}")).metadata(metadata);
-            requests.push(endpoint.add(subject).await.map_err(failed)?);
+            served.requests.push(endpoint.add(&subject).await.map_err(failed)?);
+            served.subjects.push(subject);
         }
     }
-    Ok(Served { service: Some(service), requests })
+    served.service = Some(service);
+    Ok(served)
 }
 
 /// Hands requests to the inlet until the connection is given up.

@@ -90,8 +90,11 @@ impl<'a> Window<'a> {
         index
     }
 
-    /// Message `index` is confirmed.
+    /// Message `index` is confirmed. Of one that failed meanwhile nothing is changed.
     pub(crate) fn confirm(&mut self, index: usize) {
+        if self.states.get(index) != Some(&State::Sent) {
+            return;
+        }
         self.set(index, State::Safe);
         self.in_flight -= 1;
         let released = self.chain(index).and_then(|chain| {
@@ -103,6 +106,9 @@ impl<'a> Window<'a> {
 
     /// Message `index` is not safe, because of `fault`. Its key stays blocked.
     pub(crate) fn fail(&mut self, index: usize, fault: Fault) {
+        if self.states.get(index) != Some(&State::Sent) {
+            return;
+        }
         self.set(index, State::Failed);
         self.in_flight -= 1;
         if fault.decision == Decision::Skip {
@@ -119,6 +125,11 @@ impl<'a> Window<'a> {
         for index in self.sent() {
             self.fail(index, fault.clone());
         }
+    }
+
+    /// Whether anything awaits its confirmation.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.in_flight > 0
     }
 
     /// What awaits its confirmation.

@@ -312,6 +312,29 @@ async fn closing_ends_the_inlet_and_commands_off_means_none() {
     assert_eq!(fault.decision, amibus_contract::Decision::Retry, "{fault}");
 }
 
+/// The micro service is there again after the server was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_survives_the_server() {
+    let rig = NatsRig::core().await;
+    let bridge = rig.bridge();
+    let mut inlet = inlet(&*bridge, &["pbx1"]).await;
+    rig.kill_server().await;
+    rig.start_server().await;
+    let client = rig.plain().await;
+    let asking = async {
+        let deadline = Instant::now() + SEEN_WITHIN;
+        loop {
+            match client.request(format!("{PREFIX}.request.pbx1.Ping"), "{}".into()).await {
+                Ok(reply) => return reply,
+                Err(error) => assert!(Instant::now() < deadline, "never answered again: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (reply, body) = tokio::join!(asking, async { answer(next(&mut *inlet).await).await });
+    assert_eq!(reply.payload, body);
+}
+
 /// A feed goes on after the server came back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_feed_survives_the_server() {

@@ -15,12 +15,12 @@ use crate::rig::{EVENTS, NatsRig, PREFIX, durable, event, offer, open, stored, s
 
 const KEYS: usize = 13;
 
-fn events(count: usize, pad: usize) -> Vec<Message> {
+pub(crate) fn events(count: usize, pad: usize) -> Vec<Message> {
     (0..count).map(|n| event(n, &format!("call-{}", n % KEYS), pad)).collect()
 }
 
 /// Each message once, and those of a key in order.
-fn assert_exactly_once_in_order(held: &[(String, String)], sent: &[Message]) {
+pub(crate) fn assert_exactly_once_in_order(held: &[(String, String)], sent: &[Message]) {
     let mut position = BTreeMap::new();
     for (at, (id, _)) in held.iter().enumerate() {
         assert_eq!(position.insert(id.as_str(), at), None, "{id} is there twice");

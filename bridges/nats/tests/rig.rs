@@ -101,9 +101,20 @@ pub(crate) async fn stream_holds(
     filter: &str,
 ) -> Vec<(String, String)> {
     let context = jetstream::new(client.clone());
-    let stream = context.get_stream(stream).await.expect("the stream");
     let config = OrderedConfig { filter_subject: filter.to_owned(), ..OrderedConfig::default() };
-    let consumer = stream.create_consumer(config).await.expect("a consumer");
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    // A cluster that lost its leader takes a while to answer.
+    let consumer = loop {
+        let made = match context.get_stream(stream).await {
+            Ok(stream) => stream.create_consumer(config.clone()).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match made {
+            Ok(consumer) => break consumer,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "a consumer: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     let mut pending = consumer.cached_info().num_pending;
     let mut messages = consumer.messages().await.expect("messages");
     let mut all = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use amibus_contract::{Decision, Fault, FaultKind, Value, Values, conformance::Rig};
+use amibus_contract::{Decision, Fault, FaultKind, Kind, Scope, Value, Values, conformance::Rig};
 use amibus_services::{Nats, NatsOptions};
 use async_nats::jetstream::{
     self,
@@ -98,6 +98,7 @@ async fn a_missing_permission_is_named_at_once() {
     let config = r#"authorization { users: [
         { user: "all", password: "p" }
         { user: "mute", password: "p", permissions: { publish: { deny: "test.ami.event.>" } } }
+        { user: "deaf", password: "p", permissions: { subscribe: { deny: "test.ami.>" } } }
         { user: "apart", password: "p", permissions: { publish: { deny: "$JS.>" } } }
     ] }"#;
     let server = Nats::start(&NatsOptions { jetstream: true, config: config.to_owned() });
@@ -111,6 +112,15 @@ async fn a_missing_permission_is_named_at_once() {
         assert_eq!((fault.kind, fault.decision), (FaultKind::Forbidden, Decision::Stop), "{fault}");
         assert!(fault.message.contains("test.ami.event.pbx1.Test"), "{fault}");
     }
+    let fault = open(&login(stored(&server.url()), "mute")).probe().await.expect_err("may not publish");
+    assert_eq!(fault.kind, FaultKind::Forbidden, "{fault}");
+    let commands = login(values(&server.url()), "deaf").with("commands", Value::Flag(true));
+    let scope = Scope { prefix: PREFIX.to_owned(), servers: vec!["pbx1".to_owned()] };
+    let fault = open(&commands).inlet(&scope).await.map(|_| ()).expect_err("may not listen");
+    assert_eq!(fault.kind, FaultKind::Forbidden, "{fault}");
+    let mut client = open(&commands).client().await.expect("a client");
+    let fault = client.subscribe(PREFIX, &[Kind::Event], None).await.map(|_| ()).expect_err("may not listen");
+    assert_eq!(fault.kind, FaultKind::Forbidden, "{fault}");
     let fault = fault_of(&login(stored(&server.url()), "apart")).await;
     assert_eq!((fault.kind, fault.decision), (FaultKind::Forbidden, Decision::Stop), "{fault}");
 }
@@ -141,14 +151,25 @@ async fn a_check_says_what_is_there() {
         "stream EVENTS: file storage, one replica",
         "ids are remembered for 120s",
         "sync_interval",
+        "may publish to test.ami.event.>",
+        "may publish to test.ami.dead.>",
         "micro service amibus on test.ami.request.>",
         &format!("commands: stream {COMMANDS} does not exist yet"),
     ] {
         assert!(lines.contains(expected), "{expected:?} is not in:\n{lines}");
     }
+    let client = rig.plain().await;
+    assert_eq!(crate::rig::length(&client, EVENTS).await, 0, "a check leaves nothing behind");
+    let bridge = rig.bridge();
+    let scope = Scope { prefix: PREFIX.to_owned(), servers: vec!["pbx1".to_owned()] };
+    let inlet = bridge.inlet(&scope).await.expect("an inlet").expect("commands are on");
+    let lines = bridge.probe().await.expect("probed").join("\n");
+    assert!(lines.contains("consumer amibus-pbx1 on test.ami.command.pbx1.*: 0 waiting"), "{lines}");
+    drop(inlet);
     let greedy = Config { name: "GREEDY".into(), subjects: vec!["test.ami.>".into()], ..Config::default() };
     let context = jetstream::new(rig.plain().await);
     context.delete_stream(EVENTS).await.expect("deleted");
+    context.delete_stream(COMMANDS).await.expect("deleted");
     context.create_stream(greedy).await.expect("made");
     let lines =
         open(&stored(rig.url()).with("stream", text("GREEDY"))).probe().await.expect("probed").join("\n");
