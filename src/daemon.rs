@@ -175,6 +175,9 @@ impl Daemon {
             default_deadline: Some(config.command.default_deadline),
             final_timeout: config.command.final_timeout,
         };
+        for (name, server) in &servers {
+            self.health.needs_commands(name, server.actions.ready());
+        }
         let names = servers.keys().cloned().collect();
         let engine = Engine::new(settings, policy, Arc::new(journal), servers, nowhere);
         let unknown = engine.recover().await.with_context(|| format!("the journal {}", path.display()))?;

@@ -5,7 +5,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use amibus_contract::SharedBridge;
@@ -28,6 +31,17 @@ pub enum ServerState {
     },
 }
 
+/// One server as `/ready` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerReport {
+    /// Its link.
+    #[serde(flatten)]
+    pub link: ServerState,
+    /// Whether commands can be sent to it now; absent where no bus brings commands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commands: Option<bool>,
+}
+
 /// One bus as `/ready` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BusState {
@@ -43,12 +57,13 @@ pub struct BusState {
 /// The whole, as `/ready` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Every server is up, every required bus is reachable, and the process does not drain.
+    /// Every server is up and takes commands where any are taken, every required bus is reachable, and the process
+    /// does not drain.
     pub ready: bool,
     /// Whether the process is on its way out.
     pub draining: bool,
     /// Each server by its configured name.
-    pub servers: BTreeMap<String, ServerState>,
+    pub servers: BTreeMap<String, ServerReport>,
     /// Each bus by its name.
     pub buses: BTreeMap<&'static str, BusState>,
 }
@@ -62,6 +77,8 @@ struct Bus {
 pub struct Health {
     servers: BTreeMap<String, watch::Sender<ServerState>>,
     buses: BTreeMap<&'static str, Bus>,
+    /// Whether commands can be sent to a server, where any are taken.
+    commands: Mutex<BTreeMap<String, watch::Receiver<bool>>>,
     draining: AtomicBool,
 }
 
@@ -87,6 +104,7 @@ impl Health {
                 .into_iter()
                 .map(|(bridge, required)| (bridge.name(), Bus { bridge, required }))
                 .collect(),
+            commands: Mutex::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -107,6 +125,11 @@ impl Health {
         self.servers.get(server).map(watch::Sender::subscribe)
     }
 
+    /// From now on readiness needs that commands can be sent to this server, which `ready` tells.
+    pub fn needs_commands(&self, server: &str, ready: watch::Receiver<bool>) {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), ready);
+    }
+
     /// From now on the process is not ready: it drains.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -119,8 +142,12 @@ impl Health {
 
     /// Everything at this moment. Never blocks.
     pub fn report(&self) -> Report {
-        let servers: BTreeMap<_, _> =
-            self.servers.iter().map(|(name, state)| (name.clone(), state.borrow().clone())).collect();
+        let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = |(name, state): (&String, &watch::Sender<ServerState>)| {
+            let commands = commands.get(name).map(|ready| *ready.borrow());
+            (name.clone(), ServerReport { link: state.borrow().clone(), commands })
+        };
+        let servers: BTreeMap<_, _> = self.servers.iter().map(server).collect();
         let buses: BTreeMap<_, _> = self
             .buses
             .iter()
@@ -131,7 +158,9 @@ impl Health {
             .collect();
         let draining = self.draining.load(Ordering::Relaxed);
         let ready = !draining
-            && servers.values().all(|state| matches!(state, ServerState::Up { .. }))
+            && servers.values().all(|server| {
+                matches!(server.link, ServerState::Up { .. }) && server.commands != Some(false)
+            })
             && buses.values().all(|bus| bus.ok || !bus.required);
         Report { ready, draining, servers, buses }
     }
@@ -152,6 +181,19 @@ mod tests {
         assert!(health.report().ready);
         health.drain();
         assert!(!health.report().ready && health.report().draining);
+    }
+
+    #[test]
+    fn a_server_that_takes_no_commands_yet_is_not_ready() {
+        let health = Health::new(["a"], []);
+        health.set_server("a", ServerState::Up { asterisk: None });
+        let (send, ready) = watch::channel(false);
+        health.needs_commands("a", ready);
+        assert!(!health.report().ready);
+        send.send_replace(true);
+        assert!(health.report().ready);
+        let json = serde_json::to_string(&health.report().servers).expect("serialises");
+        assert_eq!(json, r#"{"a":{"state":"up","asterisk":null,"commands":true}}"#);
     }
 
     #[test]
