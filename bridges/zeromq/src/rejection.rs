@@ -5,19 +5,38 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A response with the outcome `rejected`. `unique` tells it from every other one of this process; `problem` is text
-/// of ours, without anything from the wire.
-pub(crate) fn rejection(unique: &str, problem: &str) -> String {
+/// What is wrong with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// It is longer than a command may be: code `too_large`.
+    TooLarge(String),
+    /// Its frames are not as they must be: code `malformed`, field `frames`.
+    Frames(String),
+}
+
+impl Problem {
+    fn parts(&self) -> (&'static str, &'static str, &str) {
+        match self {
+            Self::TooLarge(text) => ("too_large", "null", text),
+            Self::Frames(text) => ("malformed", r#""frames""#, text),
+        }
+    }
+}
+
+/// A response with the outcome `rejected`. `unique` tells it from every other one of this process; its text is
+/// ours, without anything from the wire.
+pub(crate) fn rejection(unique: &str, problem: &Problem) -> String {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let message = problem.replace(['"', '\\'], "'");
+    let (code, field, text) = problem.parts();
+    let message = text.replace(['"', '\\'], "'");
     format!(
         concat!(
-            r#"{{"specversion":"1.0","id":"zeromq-{}-{}","source":"/amibus/zeromq","type":"ami.response._","#,
+            r#"{{"specversion":"1.0","id":"zeromq-{}-{}","source":"/amibus/zeromq","type":"ami.response.Unknown","#,
             r#""datacontenttype":"application/json","data":{{"id":null,"server":null,"action":null,"#,
             r#""outcome":"rejected","response":null,"events":[],"#,
-            r#""error":{{"code":"malformed","message":"{}","field":"frames"}}}}}}"#
+            r#""error":{{"code":"{}","message":"{}","field":{}}}}}}}"#
         ),
-        unique, nanos, message
+        unique, nanos, code, message, field
     )
 }
 
@@ -28,10 +47,15 @@ mod tests {
     #[test]
     fn it_is_json_as_the_contract_has_it() {
         let value: serde_json::Value =
-            serde_json::from_str(&rejection("7-1", "one frame is expected; got 3")).expect("JSON");
+            serde_json::from_str(&rejection("7-1", &Problem::Frames("one frame is expected; got 3".into())))
+                .expect("JSON");
         assert_eq!(value["data"]["outcome"], "rejected");
         assert_eq!(value["data"]["error"]["code"], "malformed");
         assert_eq!(value["data"]["error"]["field"], "frames");
         assert_eq!(value["data"]["error"]["message"], "one frame is expected; got 3");
+        let value: serde_json::Value =
+            serde_json::from_str(&rejection("7-2", &Problem::TooLarge("9 bytes".into()))).expect("JSON");
+        assert_eq!(value["data"]["error"]["code"], "too_large");
+        assert!(value["data"]["error"]["field"].is_null());
     }
 }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{Peer, inbound::control};
 use crate::{
-    rejection::rejection,
+    rejection::{Problem, rejection},
     wire::{self, Refusal},
 };
 
@@ -63,22 +63,24 @@ struct Incoming {
 }
 
 impl Incoming {
-    fn problem(&self, max_command_bytes: usize) -> Option<String> {
+    fn problem(&self, max_command_bytes: usize) -> Option<Problem> {
         if self.bytes > max_command_bytes as u64 {
             let bytes = self.bytes;
-            return Some(format!("the message has {bytes} bytes; at most {max_command_bytes} are taken"));
+            let text = format!("the message has {bytes} bytes; at most {max_command_bytes} are taken");
+            return Some(Problem::TooLarge(text));
         }
         let (envelope, command) = split_envelope(&self.frames);
-        match command {
-            _ if self.cut => Some(format!("the message has {} frames; one is expected", self.frame_count)),
-            [one] if one.is_empty() => Some("the command is empty".to_owned()),
-            [_] => None,
-            [] => Some("there is no command after the empty delimiter".to_owned()),
+        let text = match command {
+            _ if self.cut => format!("the message has {} frames; one is expected", self.frame_count),
+            [one] if one.is_empty() => "the command is empty".to_owned(),
+            [_] => return None,
+            [] => "there is no command after the empty delimiter".to_owned(),
             _ => {
                 let count = self.frame_count - envelope.len();
-                Some(format!("one frame, the command, is expected; got {count}"))
+                format!("one frame, the command, is expected; got {count}")
             }
-        }
+        };
+        Some(Problem::Frames(text))
     }
 }
 
@@ -133,7 +135,7 @@ where
 mod tests {
     use super::*;
 
-    fn problem_of(frames: &[&str]) -> Option<String> {
+    fn problem_of(frames: &[&str]) -> Option<Problem> {
         let frames: Vec<Bytes> = frames.iter().map(|f| Bytes::copy_from_slice(f.as_bytes())).collect();
         let bytes = frames.iter().map(|f| f.len() as u64).sum();
         Incoming { frame_count: frames.len(), frames, bytes, cut: false }.problem(100)
