@@ -67,7 +67,9 @@ impl BusArgs {
         let Some(bus) = &self.bus else { return Ok(arguments) };
         for pair in &self.set {
             let Some((key, value)) = pair.split_once('=') else {
-                return Err(Failure::Usage(format!("--set takes KEY=VALUE, e.g. url=nats://127.0.0.1:4222; got {pair:?}")));
+                return Err(Failure::Usage(format!(
+                    "--set takes KEY=VALUE, e.g. url=nats://127.0.0.1:4222; got {pair:?}"
+                )));
             };
             arguments.push((format!("bus.{bus}.{}", key.trim()), value.to_owned()));
         }

@@ -58,7 +58,9 @@ fn understood(config: &Config) -> Result<(), Failure> {
         output::text(&format!("bus        {}", about_bus(bus)))?;
     }
     let held = units::show_size(config.spool.max_bytes);
-    output::text(&format!("held       up to {held} of each server's events in memory, for buses that are away"))?;
+    output::text(&format!(
+        "held       up to {held} of each server's events in memory, for buses that are away"
+    ))?;
     match config.http.listen {
         Some(address) => output::text(&format!("http       http://{address}/ready /live /metrics /version"))?,
         None => output::text("http       nothing listens (http.listen)")?,
@@ -88,7 +90,9 @@ fn commands(config: &Config) -> Result<(), Failure> {
     match (taking, allow.is_empty()) {
         (false, true) => output::text("commands   none: no bus takes any")?,
         (false, false) => warning("there are [[command.allow]] rules, and no bus takes commands")?,
-        (true, true) => warning("commands are taken, and every one is rejected: there is no [[command.allow]] rule")?,
+        (true, true) => {
+            warning("commands are taken, and every one is rejected: there is no [[command.allow]] rule")?
+        }
         (true, false) => {}
     }
     if taking && !allow.is_empty() {
@@ -138,9 +142,8 @@ async fn connect(config: &Config) -> Result<(), Failure> {
 }
 
 fn concerns(rule: &Rule, server: &str) -> bool {
-    let fits = |text: &String| {
-        globset::Glob::new(text).is_ok_and(|glob| glob.compile_matcher().is_match(server))
-    };
+    let fits =
+        |text: &String| globset::Glob::new(text).is_ok_and(|glob| glob.compile_matcher().is_match(server));
     rule.servers.is_empty() || rule.servers.iter().any(fits)
 }
 

@@ -13,8 +13,8 @@
 mod bus;
 mod check;
 mod completions;
-#[cfg(any())]
-mod demo_off;
+#[cfg(feature = "zeromq")]
+mod demo;
 mod output;
 mod run;
 mod schema;
@@ -74,7 +74,7 @@ enum Format {
 enum Command {
     Run(run::Args),
     Check(check::Args),
-    #[cfg(any())]
+    #[cfg(feature = "zeromq")]
     Demo(demo::Args),
     Tail(tail::Args),
     Send(send::Args),
@@ -136,7 +136,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(&args, logging),
         Command::Check(args) => check::run(&args, logging),
-        #[cfg(any())]
+        #[cfg(feature = "zeromq")]
         Command::Demo(args) => demo::run(&args, logging),
         Command::Tail(args) => tail::run(&args, logging),
         Command::Send(args) => send::run(&args, logging),

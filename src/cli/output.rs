@@ -17,12 +17,12 @@ pub(super) fn line(bytes: &[u8]) -> Result<(), Failure> {
     })
 }
 
-/// Writes `text` and a newline, at once.
+/// Writes `text`, of one line or several, and ends its last line if it is not ended.
 ///
 /// # Errors
 /// As for [`line()`].
 pub(super) fn text(text: &str) -> Result<(), Failure> {
-    line(text.trim_end_matches('\n').as_bytes())
+    line(text.strip_suffix('\n').unwrap_or(text).as_bytes())
 }
 
 /// Writes JSON on one line, whatever line breaks it holds between its tokens.

@@ -88,7 +88,8 @@ async fn until_told(
 async fn listen(config: &Config) -> Result<Option<TcpListener>, Failure> {
     let Some(address) = config.http.listen else { return Ok(None) };
     let listener = TcpListener::bind(address).await;
-    let listener = listener.map_err(|error| Failure::Failed(format!("cannot listen on {address} (http.listen): {error}")))?;
+    let listener = listener
+        .map_err(|error| Failure::Failed(format!("cannot listen on {address} (http.listen): {error}")))?;
     // The port may have been left to the system to choose.
     if let Ok(address) = listener.local_addr() {
         info!(%address, "health and metrics: /live /ready /metrics /version");

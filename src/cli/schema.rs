@@ -56,7 +56,8 @@ fn all() -> Result<(), Failure> {
     let mut object = serde_json::Map::new();
     for schema in schema::ALL {
         let value = serde_json::from_str(schema.text);
-        let value = value.map_err(|error| Failure::Failed(format!("the schema of {}: {error}", schema.name)))?;
+        let value =
+            value.map_err(|error| Failure::Failed(format!("the schema of {}: {error}", schema.name)))?;
         object.insert(schema.name.to_owned(), value);
     }
     output::text(&format!("{:#}", serde_json::Value::Object(object)))

@@ -71,7 +71,8 @@ pub(super) fn run(args: &Args, logging: Logging) -> Result<(), Failure> {
     let response = super::block_on(async {
         let found = args.bus.find()?;
         let mut client = found.client().await?;
-        let response = client.request(&found.prefix, &args.server, &args.action, &id, body.into(), args.timeout);
+        let response =
+            client.request(&found.prefix, &args.server, &args.action, &id, body.into(), args.timeout);
         response.await.map_err(|fault| match fault.kind {
             FaultKind::TimedOut => Failure::Failed(format!(
                 "no response through {} within {}: the command {id} may have run all the same, or nobody takes \
@@ -105,13 +106,17 @@ fn fields(pairs: &[String]) -> Result<Map<String, Value>, Failure> {
     let mut fields = Map::new();
     for pair in pairs {
         let Some((name, value)) = pair.split_once('=') else {
-            return Err(Failure::Usage(format!("a field is KEY=VALUE, e.g. Channel=PJSIP/100; got {pair:?}")));
+            return Err(Failure::Usage(format!(
+                "a field is KEY=VALUE, e.g. Channel=PJSIP/100; got {pair:?}"
+            )));
         };
         match name.split_once('.') {
             Some((table, variable)) => {
                 let table = fields.entry(table).or_insert_with(|| json!({}));
                 let Some(table) = table.as_object_mut() else {
-                    return Err(Failure::Usage(format!("{pair:?}: {name} is given with and without a name after a dot")));
+                    return Err(Failure::Usage(format!(
+                        "{pair:?}: {name} is given with and without a name after a dot"
+                    )));
                 };
                 table.insert(variable.to_owned(), json!(value));
             }
@@ -157,8 +162,10 @@ mod tests {
 
     #[test]
     fn fields_become_json() {
-        let fields = fields(&pairs(&["Channel=PJSIP/100", "Variable.A=b=c", "Variable.N=1", "X=1", "X=2", "X=3"]));
-        let expected = json!({"Channel": "PJSIP/100", "Variable": {"A": "b=c", "N": "1"}, "X": ["1", "2", "3"]});
+        let fields =
+            fields(&pairs(&["Channel=PJSIP/100", "Variable.A=b=c", "Variable.N=1", "X=1", "X=2", "X=3"]));
+        let expected =
+            json!({"Channel": "PJSIP/100", "Variable": {"A": "b=c", "N": "1"}, "X": ["1", "2", "3"]});
         assert_eq!(Value::Object(fields.expect("valid")), expected);
     }
 

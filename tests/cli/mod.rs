@@ -1,0 +1,8 @@
+//! The program as a user meets it: exit codes, what goes to which output, and the commands at work.
+
+mod config;
+mod connect;
+mod demo;
+mod plain;
+mod program;
+mod run;
