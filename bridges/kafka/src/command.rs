@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use amibus_contract::{BoxFuture, Bytes, Fault, FaultKind, Handle, Kind, Message, Reach, Rejection, Request};
-use rdkafka::message::{BorrowedMessage, Message as _, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Message as _};
 
 use crate::{
     group::{Claim, Group},
@@ -105,7 +105,7 @@ pub(crate) fn request(
         timestamp_ms: record.timestamp().to_millis(),
         key: record.key().map(<[u8]>::to_vec),
         body: body.clone(),
-        headers: record.headers().map(|headers| headers.detach()).unwrap_or_else(OwnedHeaders::new),
+        headers: record.headers().map(|headers| headers.detach()).unwrap_or_default(),
     };
     Request {
         server: None,

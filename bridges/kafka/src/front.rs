@@ -208,20 +208,19 @@ impl Front {
 
     /// Ends a producer: when this is ready, nothing that is still queued in it can be stored.
     pub(crate) async fn retire(&self, generation: &Arc<Generation>) {
-        {
+        let was_current = {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, generation)) {
-                *current = None;
-            }
-        }
+            current.take_if(|current| Arc::ptr_eq(current, generation)).is_some()
+        };
         let generation = generation.clone();
-        let (done, purged) = tokio::sync::oneshot::channel();
-        tokio::task::spawn_blocking(move || {
+        let work = move || {
             generation.retire();
-            let _ = done.send(());
-            bury(generation);
-        });
-        let _ = purged.await;
+            // Two gravediggers would wait for each other.
+            if was_current {
+                bury(generation);
+            }
+        };
+        let _ = tokio::task::spawn_blocking(work).await;
     }
 
     /// Delivers what is queued within `limit`, and ends. Answers how many records could not be delivered.
@@ -237,20 +236,26 @@ impl Front {
             (lost, generation)
         };
         let Ok((lost, generation)) = tokio::task::spawn_blocking(finish).await else { return 0 };
-        tokio::task::spawn_blocking(move || bury(generation));
+        bury(generation);
         lost
     }
 }
 
-/// Drops a producer where blocking does no harm: its end takes up to half a second.
+/// Drops a producer where blocking does no harm: its end takes up to half a second, and others may still hold it.
+/// Not on the runtime's threads, whose end would wait for this.
 fn bury(mut generation: Arc<Generation>) {
-    let start = Instant::now();
-    while start.elapsed() < BURIED_WITHIN {
-        match Arc::try_unwrap(generation) {
-            Ok(_) => return,
-            Err(held) => generation = held,
+    let dig = move || {
+        let start = Instant::now();
+        while start.elapsed() < BURIED_WITHIN {
+            match Arc::try_unwrap(generation) {
+                Ok(_) => return,
+                Err(held) => generation = held,
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
-        std::thread::sleep(Duration::from_millis(20));
+    };
+    if let Err(error) = std::thread::Builder::new().name("kafka producer end".into()).spawn(dig) {
+        tracing::debug!(%error, "a producer ends where it is dropped last");
     }
 }
 

@@ -60,8 +60,7 @@ impl Hub {
         if fault.kind != FaultKind::Missing {
             return fault;
         }
-        // It was there. The next batch looks again, and makes it where that is configured.
-        self.topics.forget_all();
+        // It was there. The next batch makes it again where that is configured.
         if self.settings.create_topics { fault.deciding(Decision::Retry) } else { fault }
     }
 
@@ -73,9 +72,11 @@ impl Hub {
             .unwrap_or_else(|| Fault::new(FaultKind::TimedOut, format!("{why} (limit {limit:?})")))
     }
 
-    /// Remembers a fault that concerns more than one message.
+    /// Remembers a fault that concerns more than one message. The next batch looks for its topics again, since
+    /// librdkafka waits for a topic that was deleted as it waits for a broker.
     pub(crate) fn noted(&self, fault: &Fault) {
         if fault.decision != Decision::Skip {
+            self.topics.forget_all();
             self.health.not_stored(fault);
         }
     }

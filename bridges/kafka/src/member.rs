@@ -149,18 +149,17 @@ impl Member {
             self.consumer.context().commit(&self.consumer, None);
             self.read_again();
             let wait = if self.group.is_busy() || !self.held.is_empty() { ASK_BUSY } else { ASK_IDLE };
-            match self.consumer.poll(wait) {
-                None => {}
+            let trouble = match self.consumer.poll(wait) {
+                None => continue,
                 Some(Ok(record)) => {
-                    if let Some(request) = self.take(&record) {
-                        self.held.push_back(Ok(request));
-                    }
+                    let request = self.take(&record);
+                    self.held.extend(request.map(Ok));
+                    continue;
                 }
-                Some(Err(error)) => {
-                    if self.trouble(&error) {
-                        return;
-                    }
-                }
+                Some(Err(error)) => error,
+            };
+            if self.trouble(&trouble) {
+                return;
             }
         }
         tracing::debug!("the member leaves its group");

@@ -14,6 +14,10 @@ fn values(brokers: &str) -> Values {
     Values::default().with("brokers", Value::Text(brokers.into()))
 }
 
+fn valid(values: &Values) -> Settings {
+    Settings::new(values, &context()).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
 fn text(value: &str) -> Value {
     Value::Text(value.into())
 }
@@ -34,7 +38,7 @@ fn addresses_are_checked_one_by_one() {
 
 #[test]
 fn defaults_are_those_of_the_table() {
-    let settings = Settings::new(&values("a:1"), &context()).ok().expect("valid");
+    let settings = valid(&values("a:1"));
     assert_eq!(settings.base.get("security.protocol"), Some("plaintext"));
     assert_eq!(settings.base.get("client.id"), Some("amibus"));
     assert_eq!((settings.partitions, settings.replication), (6, 1));
@@ -49,7 +53,7 @@ fn a_login_goes_where_librdkafka_reads_it() {
         .with("security", text("sasl_plaintext"))
         .with("sasl.username", text("me"))
         .with("sasl.password", Value::Secret("hush".to_owned().into()));
-    let settings = Settings::new(&login, &context()).ok().expect("valid");
+    let settings = valid(&login);
     assert_eq!(settings.base.get("security.protocol"), Some("sasl_plaintext"));
     assert_eq!(settings.base.get("sasl.mechanisms"), Some("SCRAM-SHA-512"));
     assert_eq!(settings.base.get("sasl.password"), Some("hush"));

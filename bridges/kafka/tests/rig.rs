@@ -91,6 +91,14 @@ impl KafkaRig {
         }
     }
 
+    pub(crate) async fn delete_topic(&self, topic: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            config(&self.brokers).create().expect("an admin client");
+        for one in admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("an answer") {
+            one.expect("deleted");
+        }
+    }
+
     /// Everything in a topic, now and later.
     pub(crate) fn watch(&self, topics: &[&str]) -> Watcher {
         Watcher::new(&self.brokers, topics)
