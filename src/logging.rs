@@ -9,6 +9,9 @@ use crate::config::LogFormat;
 /// The environment variable that goes before the configured level.
 pub const VARIABLE: &str = "RUST_LOG";
 
+/// Libraries that speak of every connection, or of what amibus says in its own words, below these levels.
+const QUIET: &str = "zeromq=warn,async_nats=off,librdkafka=error,rdkafka=error";
+
 /// Whether `level` is a level or a list of directives.
 ///
 /// # Errors
@@ -33,18 +36,21 @@ pub fn check(level: &str) -> Result<(), String> {
 pub fn start(level: &str, format: LogFormat) {
     let from_variable = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
     let filter = from_variable.and_then(|text| EnvFilter::try_new(text).ok());
+    let quiet = ["info", "warn"].contains(&level).then(|| format!("{level},{QUIET}"));
+    let level = quiet.as_deref().unwrap_or(level);
     let filter = filter.or_else(|| EnvFilter::try_new(level).ok()).unwrap_or_default();
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    // Without the module: a field called `target` would else be there twice in a line of JSON.
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
     // An error means that somebody else took the lines already, as a test may.
     let _ = if json {
         lines.json().flatten_event(true).with_current_span(false).try_init()
     } else {
-        lines.with_ansi(stderr().is_terminal()).with_target(false).try_init()
+        lines.with_ansi(stderr().is_terminal()).try_init()
     };
 }
 

@@ -47,13 +47,20 @@ impl JetOutlet {
         Ok((line, context))
     }
 
+    /// How many messages of one key may be in flight; see the crate's notes on order.
+    fn max_per_key(&self, line: &Line) -> usize {
+        let settings = &self.hub.settings;
+        let alone = line.dialled.client.server_info().cluster.is_none();
+        settings.max_in_flight_per_key.unwrap_or(if alone { settings.max_in_flight } else { 1 })
+    }
+
     async fn publish_all(&mut self, batch: &[Message]) -> Published {
         let (line, context) = match self.ready().await {
             Ok(ready) => ready,
             Err(fault) => return Published::until(0, Reach::Stored, fault),
         };
-        let limits = (self.hub.settings.max_in_flight, self.hub.settings.max_in_flight_per_key);
-        let mut window = Window::new(batch.iter().map(|message| &*message.key).collect(), limits.0, limits.1);
+        let keys = batch.iter().map(|message| &*message.key).collect();
+        let mut window = Window::new(keys, self.hub.settings.max_in_flight, self.max_per_key(&line));
         let mut acks = Acks::new();
         let on = Batch { line: &line, messages: batch, before: line.dialled.refused_so_far() };
         loop {

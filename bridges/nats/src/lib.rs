@@ -11,9 +11,14 @@
 //! # Order
 //! JetStream refuses a message and takes the next one without a thought, so what is in flight behind a refused or
 //! lost message may be stored before it. Nothing in the protocol prevents that across several publishers: an
-//! expected last sequence needs a single one. Therefore a message leaves only when its predecessor of the same key
-//! is acknowledged (`max_in_flight_per_key`, 1), while other keys share the wire. And a connection that broke is
-//! never resumed: async-nats would send what was left in its queue, out of order, on the next one.
+//! expected last sequence needs a single one. It happens when a cluster changes the stream's leader. Therefore, in
+//! a cluster, a message leaves only when its predecessor of the same key is acknowledged, while other keys share
+//! the wire (`max_in_flight_per_key`). A server that stands alone stores what it reads in the order of the
+//! connection and loses only the rest of it, so there everything is in flight at once and the whole order is kept;
+//! what remains is a stream that refuses a message for want of room and then takes a smaller one.
+//!
+//! A connection that broke is never resumed: async-nats would send what was left in its queue, out of order, on
+//! the next one. What the server still reads from it is stored in the same order, and repeats are dropped by id.
 
 mod barrier;
 mod bridge;

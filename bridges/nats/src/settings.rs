@@ -26,7 +26,7 @@ pub struct Settings {
     pub(crate) ack_timeout: Duration,
     pub(crate) ping_interval: Duration,
     pub(crate) max_in_flight: usize,
-    pub(crate) max_in_flight_per_key: usize,
+    pub(crate) max_in_flight_per_key: Option<usize>,
 }
 
 /// The stream that events go to.
@@ -79,7 +79,9 @@ impl Settings {
             ack_timeout: positive(values, "ack_timeout", 5, &mut problems),
             ping_interval: positive(values, "ping_interval", 10, &mut problems),
             max_in_flight: count(values, "max_in_flight", 512),
-            max_in_flight_per_key: count(values, "max_in_flight_per_key", 1),
+            max_in_flight_per_key: values
+                .integer("max_in_flight_per_key")
+                .and_then(|count| usize::try_from(count).ok()),
         };
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
