@@ -20,7 +20,7 @@ mod url;
 mod value;
 mod walker;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "kafka", feature = "nats", feature = "zeromq"))]
 mod documents;
 #[cfg(test)]
 mod tests;

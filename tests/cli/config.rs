@@ -90,7 +90,7 @@ fn variables_go_before_the_file() {
 
 #[test]
 fn tail_and_send_need_no_server_and_no_secret() {
-    let file = File::new("[bus.zeromq]\npublish = \"tcp://127.0.0.1:1\"\ncommands = \"tcp://127.0.0.1:1\"\n");
+    let file = File::new("[bus.zeromq]\npublish = \"tcp://127.0.0.1:1\"\ncommands = \"tcp://127.0.0.1:2\"\n");
     let ended = run(&["send", "Ping", "--server", "pbx1", "-c", &file.name(), "--timeout", "500ms"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.out.is_empty() && ended.err.starts_with("error: "), "{ended:?}");

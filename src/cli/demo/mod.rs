@@ -59,6 +59,12 @@ pub(super) fn run(args: &Args, logging: Logging) -> Result<(), Failure> {
 
 async fn show(args: &Args) -> Result<(), Failure> {
     let mut stage = Stage::set().await?;
+    let shown = acts(&mut stage, args).await;
+    stage.leave().await;
+    shown
+}
+
+async fn acts(stage: &mut Stage, args: &Args) -> Result<(), Failure> {
     output::text(&format!(
         "A simulated Asterisk listens on {} (AMI); amibus reads it and publishes to ZeroMQ:\n\
          events on {}, commands on {}\n\n",
@@ -70,16 +76,11 @@ async fn show(args: &Args) -> Result<(), Failure> {
     stage.link_up().await?;
     output::text("A recorded call, as a subscriber sees it:")?;
     let call = Recording::named("dial-basic-22").ok_or_else(|| failed("the recorded call is not there"))?;
-    let watched =
-        watch_while(&mut stage, args.all, |sim| Box::pin(async move { sim.play(&call, PACE).await }));
-    let seen = watched.await?;
+    let seen =
+        watch_while(stage, args.all, |sim| Box::pin(async move { sim.play(&call, PACE).await })).await?;
     output::text(&format!("{seen} events came over the bus.\n\n"))?;
-    originate(&mut stage, args.all).await?;
-    if args.keep {
-        keep(&mut stage, args.all).await?;
-    }
-    stage.leave().await;
-    Ok(())
+    originate(stage, args.all).await?;
+    if args.keep { keep(stage, args.all).await } else { Ok(()) }
 }
 
 /// Prints what comes while `play` plays, until all of it was seen; answers how many events that were.
