@@ -1,5 +1,6 @@
 //! The program as a user meets it: exit codes, what goes to which output, and the commands at work.
 
+mod buses;
 mod config;
 mod connect;
 mod demo;
