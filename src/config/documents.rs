@@ -126,6 +126,41 @@ fn the_reference_is_up_to_date() {
     );
 }
 
+/// What a piece of configuration in a document is completed with, where it is not whole.
+const REST: &str = "[[server]]\nname = \"pbx1\"\nurl = \"ami://127.0.0.1\"\nusername = \"u\"\nsecret = \"s\"\n\
+                    [bus.zeromq]\npublish = \"tcp://127.0.0.1:5556\"\n";
+
+#[test]
+fn configurations_in_other_documents_are_right() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("an entry").path());
+    let mut texts = vec![("docker/amibus.toml".into(), read(&root.join("docker/amibus.toml")))];
+    for path in
+        docs.chain([root.join("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md"))
+    {
+        for block in read(&path).split("```toml\n").skip(1) {
+            let text = block.split("```").next().unwrap_or_default();
+            let rest = if text.contains("[[server]]") { "" } else { REST };
+            texts.push((path.display().to_string(), format!("{text}\n{rest}")));
+        }
+    }
+    assert!(texts.len() > 1, "the README shows a configuration");
+    let dir = tempfile::tempdir().expect("a folder");
+    let secret = dir.path().join("ami");
+    fs::write(&secret, "hush").expect("written");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let _within = runtime.enter();
+    for (name, text) in texts {
+        let text = text.replace("/run/secrets/ami", &secret.display().to_string());
+        let parsed = parse(&text);
+        assert!(parsed.is_ok(), "{name}: {}\n{text}", parsed.expect_err("wrong"));
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 #[test]
 fn the_schema_knows_every_key() {
     let schema = reference::json_schema();

@@ -6,9 +6,10 @@ use amibus_contract::{
     BoxFuture, Bridge, Client, Context, Fault, FaultKind, Inlet, Key, KeyKind, Outlet, Problem, Reach, Scope,
     SharedBridge, Values,
 };
+use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
-use super::{ClientConfig, Config, Login, Sources};
+use super::{ClientConfig, Config, Login, Place, Sources};
 use crate::{buses::Registration, filter::Verdict};
 
 const KEYS: &[Key] = &[
@@ -358,6 +359,59 @@ fn built_in_defaults_are_right() {
             if let Some(default) = key.default {
                 let value = super::value::default(key.kind, default);
                 assert!(value.is_ok(), "{} {}: {value:?}", group.name, key.name);
+            }
+        }
+    }
+}
+
+/// A file that has some of everything.
+const RICH: &str = r#"prefix = "ami"
+[[server]]
+name = "pbx-1"
+url = "amis://[::1]:5039"
+username = "amibus"
+secret = { env = "SET" }
+ping_interval = "1.5s"
+snapshot = []
+[[filter]]
+events = ["VarSet"]
+fields.Context = ["a", "b"]
+do = "drop"
+[bus.test]
+hosts = ["ü", 'b']
+options = { "a.b" = 1, c.d = true }
+ratio = 1e-1
+[[command.allow]]
+actions = ["*"]
+"#;
+
+#[test]
+fn the_rich_file_is_right() {
+    parse(RICH).expect("valid");
+}
+
+proptest! {
+    /// Whatever is done to a file, every error has a place within it, and no secret is told.
+    #[test]
+    fn a_damaged_file_is_an_error_with_a_place(
+        at in 0..RICH.len(),
+        cut in 0..20usize,
+        put in "[a-z\\[\\]\"'={}.,0-9é\n #-]{0,8}",
+    ) {
+        let characters: Vec<char> = RICH.chars().collect();
+        let at = at.min(characters.len());
+        let end = (at + cut).min(characters.len());
+        let text: String = characters[..at].iter().copied().chain(put.chars()).chain(characters[end..].iter().copied()).collect();
+        let lookup = |name: &str| (name == "SET").then(|| "s3cret-of-env".to_owned());
+        let sources =
+            Sources { variables: Vec::new(), lookup: &lookup, arguments: Vec::new(), registry: TEST_REGISTRY };
+        if let Err(errors) = Config::parse(&text, "a.toml", &sources) {
+            prop_assert!(!errors.0.is_empty());
+            for error in errors.0 {
+                let Place::File { line, column, .. } = error.place else { panic!("{error}") };
+                let length = text.split('\n').nth(line - 1).map(|line| line.chars().count());
+                prop_assert!(length.is_some_and(|length| column <= length + 1), "{error}\n{text}");
+                prop_assert!(!error.message.contains("s3cret"), "{error}");
             }
         }
     }
