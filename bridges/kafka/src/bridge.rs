@@ -71,7 +71,8 @@ impl Bridge for KafkaBridge {
         Box::pin(async move {
             let topics = [Kind::Event, Kind::Link, Kind::Response]
                 .map(|kind| format!("{}.{}", self.hub.settings.prefix, kind.as_str()));
-            self.hub.ensure(&topics.each_ref().map(String::as_str)).await?;
+            let there = self.hub.ensure(&topics.each_ref().map(String::as_str)).await;
+            there.inspect_err(|fault| self.hub.noted(fault))?;
             let outlet: Box<dyn Outlet> = Box::new(KafkaOutlet::new(self.hub.clone()));
             Ok(outlet)
         })

@@ -1,4 +1,5 @@
-//! The consumer's and requester's side: readers that belong to no group and start at the end of all partitions.
+//! The consumer's and requester's side: readers that belong to no group and start at the end of all partitions that
+//! there are (partitions that are added later are not seen).
 
 use std::{
     collections::hash_map::RandomState,

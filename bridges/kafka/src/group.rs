@@ -199,8 +199,9 @@ impl Held {
         Self { term, tracker, dirty: false, waiting: Vec::new(), told: Vec::new(), given_back }
     }
 
+    /// Nought while commands that were given back wait to be read again: that must not be held up.
     fn span(&self) -> i64 {
-        self.tracker.as_ref().map_or(0, Tracker::span)
+        self.tracker.as_ref().filter(|tracker| !tracker.has_given_back()).map_or(0, Tracker::span)
     }
 
     /// What there is to commit, as on its way.
@@ -224,3 +225,7 @@ fn taken_away(partition: i32) -> Fault {
     );
     Fault::new(FaultKind::Refused, message).deciding(Decision::Skip)
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

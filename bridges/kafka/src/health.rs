@@ -72,7 +72,10 @@ impl Health {
     }
 
     fn error(&self, code: RDKafkaErrorCode, reason: &str) {
-        let fault = faults::of_code(code, reason);
+        let mut fault = faults::of_code(code, reason);
+        if refuses_certificate(reason) {
+            fault = Fault::new(FaultKind::Unauthorized, fault.message);
+        }
         let mut state = self.lock();
         match code {
             RDKafkaErrorCode::AllBrokersDown => {
@@ -97,6 +100,16 @@ impl Health {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the broker ended the connection with a TLS alert that concerns our certificate. With TLS 1.3 that comes
+/// after the handshake, and librdkafka gives it as a failed connection; the alert's number (RFC 8446, 6.2) is only in
+/// OpenSSL's words.
+fn refuses_certificate(reason: &str) -> bool {
+    const ALERTS: [&str; 8] = ["42", "43", "44", "45", "46", "48", "49", "116"];
+    let number = reason.split("SSL alert number ").nth(1);
+    let number = number.and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+    number.is_some_and(|number| ALERTS.contains(&number))
 }
 
 /// The callbacks that every client of a bridge has.
@@ -150,6 +163,16 @@ mod tests {
         health.error(RDKafkaErrorCode::Authentication, "SASL authentication failed");
         health.error(RDKafkaErrorCode::AllBrokersDown, "1/1 brokers are down");
         assert_eq!(health.trouble().map(|fault| fault.kind), Some(FaultKind::Unauthorized));
+    }
+
+    #[test]
+    fn a_refused_certificate_is_told_from_a_broken_connection() {
+        assert!(refuses_certificate(
+            "Receive failed: SSL routines::bad certificate: SSL alert number 42 (after 0ms)"
+        ));
+        assert!(refuses_certificate("certificate required: SSL alert number 116"));
+        assert!(!refuses_certificate("internal error: SSL alert number 80"));
+        assert!(!refuses_certificate("Connect failed: Connection refused (after 42ms in state CONNECT)"));
     }
 
     #[test]

@@ -47,10 +47,12 @@ impl KafkaOutlet {
     async fn store(&mut self, batch: &[Message]) -> Published {
         let until = |safe, fault| Published::until(safe, Reach::Stored, fault);
         let deadline = Instant::now() + self.hub.settings.publish_timeout;
-        if let Some(generation) = self.in_doubt.take() {
+        if let Some(generation) = self.in_doubt.clone() {
             self.hub.front.retire(&generation).await;
+            self.in_doubt = None;
         }
         if let Err(fault) = self.hub.ensure_classes(batch).await {
+            self.hub.noted(&fault);
             return until(0, fault);
         }
         // Stored so far, and where the current try ends.

@@ -49,6 +49,10 @@ impl Tracker {
 
     /// A command came.
     pub(crate) fn comes(&mut self, offset: i64) -> Coming {
+        if self.next.is_none() && offset < self.floor {
+            // What was committed is not of this log (it was cut, or made again). Better twice than never.
+            *self = Self { floor: offset, ..Self::default() };
+        }
         let next = self.next.unwrap_or(self.floor);
         if self.rewound.is_some_and(|until| offset >= until) {
             self.rewound = None;
@@ -116,6 +120,11 @@ impl Tracker {
     /// From the first that is not done to the last that came.
     pub(crate) fn span(&self) -> i64 {
         self.next.map_or(0, |next| next - self.position())
+    }
+
+    /// Whether commands that were given back are yet to come again.
+    pub(crate) fn has_given_back(&self) -> bool {
+        !self.again.is_empty()
     }
 
     fn prune(&mut self) {

@@ -41,6 +41,14 @@ fn a_partition_that_was_made_again_starts_anew() {
 }
 
 #[test]
+fn a_position_past_the_end_of_the_log_hides_no_command() {
+    let mut tracker = Tracker::resume(Some(100), "amibus1 1-5");
+    assert_eq!((tracker.comes(40), tracker.comes(41)), (Coming::New, Coming::New));
+    assert!(tracker.finish(40));
+    assert_eq!((tracker.position(), tracker.metadata().as_str()), (41, ""));
+}
+
+#[test]
 fn what_was_given_back_comes_again_and_nothing_else() {
     let mut tracker = Tracker::resume(Some(0), "");
     for offset in 0..5 {

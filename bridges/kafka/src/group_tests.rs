@@ -1,0 +1,79 @@
+//! Acknowledges, commits that fail, and partitions that go and come back.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::*;
+
+const TOPIC: &str = "ami.command";
+
+fn holding(partition: i32) -> Group {
+    let group = Group::default();
+    group.assigned([partition].into_iter());
+    group.resume(partition, Some(0), "");
+    group
+}
+
+fn positions(list: &TopicPartitionList) -> Vec<(i32, Offset, String)> {
+    let elements = list.elements();
+    elements.iter().map(|e| (e.partition(), e.offset(), e.metadata().to_owned())).collect()
+}
+
+#[test]
+fn an_acknowledge_is_answered_by_the_commit_that_tells_it() {
+    let group = holding(2);
+    let (first, second) = (group.comes(2, 0).expect("new"), group.comes(2, 1).expect("new"));
+    assert!(group.commit(TOPIC, None).is_none(), "nothing is done");
+    let mut answer = group.acknowledge(second);
+    let list = group.commit(TOPIC, None).expect("something is done");
+    assert_eq!(positions(&list), [(2, Offset::Offset(0), "amibus1 1".to_owned())]);
+    assert!(answer.try_recv().is_err(), "not committed yet");
+    let mut later = group.acknowledge(first);
+    group.committed(&Ok(()), &list);
+    assert_eq!(answer.try_recv(), Ok(Ok(())));
+    assert!(later.try_recv().is_err(), "that was done after the commit was written");
+    let list = group.commit(TOPIC, None).expect("the other one");
+    assert_eq!(positions(&list), [(2, Offset::Offset(2), String::new())]);
+}
+
+#[test]
+fn a_failed_commit_is_said_again_with_what_came_meanwhile() {
+    let group = holding(0);
+    let claim = group.comes(0, 0).expect("new");
+    let mut answer = group.acknowledge(claim);
+    let list = group.commit(TOPIC, None).expect("something is done");
+    group.committed(&Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)), &list);
+    assert!(answer.try_recv().is_err() && group.is_busy());
+    assert!(group.commit(TOPIC, None).is_none(), "not at once");
+    let list = group.commit(TOPIC, Some(&[0])).expect("before it goes, at once");
+    group.committed(&Ok(()), &list);
+    assert_eq!(answer.try_recv(), Ok(Ok(())));
+    assert!(!group.is_busy());
+}
+
+#[test]
+fn handles_of_an_earlier_time_do_nothing() {
+    let group = holding(0);
+    let (old, other) = (group.comes(0, 0).expect("new"), group.comes(0, 1).expect("new"));
+    group.revoked(0);
+    group.assigned([0].into_iter());
+    group.resume(0, Some(0), "");
+    let again = group.comes(0, 0).expect("it comes again");
+    let refused = group.acknowledge(old).try_recv().expect("an answer at once");
+    assert_eq!(refused.map_err(|fault| fault.decision), Err(Decision::Skip));
+    group.give_back(other);
+    assert!(group.rewinds(Instant::now()).is_empty());
+    assert!(group.commit(TOPIC, None).is_none(), "the old handle has committed nothing");
+    group.acknowledge(again);
+    assert!(group.commit(TOPIC, None).is_some());
+}
+
+#[test]
+fn who_waits_is_told_when_the_partition_goes() {
+    let group = holding(0);
+    let claim = group.comes(0, 0).expect("new");
+    let mut answer = group.acknowledge(claim);
+    let _ = group.commit(TOPIC, None);
+    group.revoked(0);
+    assert!(matches!(answer.try_recv(), Ok(Err(_))));
+    assert!(group.comes(0, 1).is_none(), "not ours");
+}
