@@ -227,7 +227,7 @@ pub const COMMAND: &[Key] = &[
         "concurrency",
         KeyKind::Integer { min: 1, max: 10_000 },
         "64",
-        "How many commands are worked on at once, over all servers.",
+        "How many commands for one server are worked on at once; more wait.",
     ),
     Key::with_default(
         "max_command_bytes",

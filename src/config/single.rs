@@ -30,7 +30,7 @@ pub struct Spool {
 /// `[command]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandConfig {
-    /// How many commands are worked on at once.
+    /// How many commands for one server are worked on at once.
     pub concurrency: usize,
     /// The longest command taken.
     pub max_command_bytes: usize,

@@ -23,8 +23,8 @@ const PACE: f64 = 2.5;
 const LIMIT: Duration = Duration::from_secs(60);
 /// How long an originated call may take from the command to its end.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
-/// How long the bus may be quiet before what was played counts as seen.
-const QUIET: Duration = Duration::from_millis(500);
+/// How long the bus may be quiet while something that was played was not seen yet.
+const LATE: Duration = Duration::from_secs(10);
 /// The id of the command.
 const ORDER: &str = "demo-1";
 
@@ -104,7 +104,10 @@ async fn watch_while<'s>(
                 seen += u64::from(line::is_event(&event));
                 print(&event, all)?;
             }
-            () = tokio::time::sleep(QUIET), if total.is_some() => return Ok(seen),
+            () = tokio::time::sleep(LATE), if total.is_some() => return Ok(seen),
+        }
+        if total.is_some_and(|total| seen >= total) {
+            return Ok(seen);
         }
     }
 }
