@@ -45,6 +45,9 @@ const INLET_RETRY_MIN: Duration = Duration::from_millis(250);
 /// The longest wait after an inlet that could not be opened.
 const INLET_RETRY_MAX: Duration = Duration::from_secs(10);
 
+/// How much of the time for leaving commands in work may use up.
+const SHARE_FOR_COMMANDS: f64 = 0.7;
+
 /// amibus at work.
 pub struct Daemon {
     /// What is well and what is not.
@@ -57,7 +60,8 @@ pub struct Daemon {
     stop: CancellationToken,
     /// Ends commands in work and lanes that still deliver.
     give_up: CancellationToken,
-    sessions: TaskTracker,
+    event_sessions: TaskTracker,
+    action_sessions: TaskTracker,
     inlets: TaskTracker,
     lanes: JoinSet<u64>,
 }
@@ -89,7 +93,8 @@ impl Daemon {
             bridges,
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),
-            sessions: TaskTracker::new(),
+            event_sessions: TaskTracker::new(),
+            action_sessions: TaskTracker::new(),
             inlets: TaskTracker::new(),
             lanes: JoinSet::new(),
         };
@@ -137,9 +142,9 @@ impl Daemon {
                 health: Arc::clone(&self.health),
                 seen: Seen::default(),
             };
-            self.sessions.spawn(run_events(Arc::clone(&site.settings), intake, self.stop.clone()));
+            self.event_sessions.spawn(run_events(Arc::clone(&site.settings), intake, self.stop.clone()));
             let (actions, session) = Actions::new(Arc::clone(&site.settings));
-            self.inlets.spawn(session.run(self.give_up.clone()));
+            self.action_sessions.spawn(session.run(self.give_up.clone()));
             let server = engine::Server {
                 writer: site.writer,
                 queue: site.queue,
@@ -202,16 +207,17 @@ impl Daemon {
     /// Leaves in order within `limit`. Answers how many messages could not be delivered.
     pub async fn leave(mut self, limit: Duration) -> u64 {
         let deadline = Instant::now() + limit;
+        // What commands in work may take; the rest is for delivering what is queued.
+        let begun_by = Instant::now() + limit.mul_f64(SHARE_FOR_COMMANDS);
         self.health.drain();
         self.stop.cancel();
-        self.sessions.close();
-        self.inlets.close();
-        let give_up = self.give_up.clone();
-        // The action sessions live until the commands in work are done, so only these are waited for here.
-        let _ = tokio::time::timeout_at(deadline, self.sessions.wait()).await;
-        while self.inlets.len() > self.queues.len() && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        for tasks in [&self.event_sessions, &self.action_sessions, &self.inlets] {
+            tasks.close();
         }
+        let give_up = self.give_up.clone();
+        // Commands in work still need their action sessions, and their outcomes still go to the queues.
+        let begun = async { tokio::join!(self.event_sessions.wait(), self.inlets.wait()) };
+        let _ = tokio::time::timeout_at(begun_by, begun).await;
         for queue in &self.queues {
             queue.close();
         }
@@ -232,7 +238,8 @@ impl Daemon {
         for bridge in &self.bridges {
             left += bridge.close(rest).await;
         }
-        let _ = tokio::time::timeout(rest, self.inlets.wait()).await;
+        let ended = async { tokio::join!(self.inlets.wait(), self.action_sessions.wait()) };
+        let _ = tokio::time::timeout(rest, ended).await;
         match left {
             0 => info!("everything was delivered"),
             left => warn!(messages = left, "left before everything was delivered (shutdown.drain)"),
