@@ -10,7 +10,11 @@ use super::stack::{Stack, stack};
 fn blocks(language: &str) -> Vec<String> {
     let text = include_str!("../../README.md");
     let open = format!("```{language}\n");
-    text.split(&open).skip(1).filter_map(|rest| rest.split_once("\n```")).map(|(code, _)| code.to_owned()).collect()
+    text.split(&open)
+        .skip(1)
+        .filter_map(|rest| rest.split_once("\n```"))
+        .map(|(code, _)| code.to_owned())
+        .collect()
 }
 
 fn here(stack: &Stack, code: &str) -> String {
