@@ -19,4 +19,5 @@ pub mod outlet;
 pub mod queue;
 pub mod route;
 pub mod schema;
+pub mod spool;
 pub mod writer;

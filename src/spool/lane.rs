@@ -1,0 +1,149 @@
+//! One bus's place in the log.
+
+use std::{
+    collections::VecDeque,
+    time::{Instant, SystemTime},
+};
+
+use amibus_contract::Message;
+
+use super::lost::Lost;
+
+/// What a lane takes at a time: first what was lost, then what follows. One of the two may be missing.
+#[derive(Debug)]
+pub struct Batch {
+    /// What the bus will not see, before the first message.
+    pub lost: Option<Lost>,
+    /// The messages, in the order of their sequence numbers.
+    pub messages: Vec<Message>,
+    /// When each was appended.
+    pub appended: Vec<Instant>,
+}
+
+/// What a lane holds at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Records appended and neither committed nor known to be lost.
+    pub waiting: u64,
+    /// Records known to be lost, since the start.
+    pub dropped: u64,
+    /// When the oldest waiting one was appended, or somewhat before.
+    pub oldest: Option<SystemTime>,
+}
+
+/// Messages handed out one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: u64,
+    count: u64,
+    from: SystemTime,
+}
+
+/// A place.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// The next number to hand out.
+    pub(super) next: u64,
+    /// Up to here everything was handed out, as a message or as lost.
+    handed: u64,
+    /// Up to here everything is done with.
+    committed: u64,
+    /// What the slots of the ledger say of `committed`.
+    pub(super) stored: [u64; 2],
+    runs: VecDeque<Run>,
+    in_flight: u64,
+    /// Lost, and not yet told. Ends at `next`.
+    lost: Option<Lost>,
+    dropped: u64,
+    /// When the last record taken was appended.
+    last_taken: Option<SystemTime>,
+}
+
+impl Lane {
+    pub(super) fn new(next: u64) -> Self {
+        Self {
+            next,
+            handed: next,
+            committed: next,
+            stored: [next; 2],
+            runs: VecDeque::new(),
+            in_flight: 0,
+            lost: None,
+            dropped: 0,
+            last_taken: None,
+        }
+    }
+
+    pub(super) fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// When the oldest that was taken or is about to be was appended, where that is known.
+    pub(super) fn oldest(&self) -> Option<SystemTime> {
+        self.runs.front().map(|run| run.from).or(self.last_taken)
+    }
+
+    /// More is asked for, so what was handed out without messages is done with.
+    pub(super) fn asked(&mut self) {
+        if self.runs.is_empty() {
+            self.committed = self.handed;
+        }
+    }
+
+    /// Everything before `end` is lost, if it was not handed out.
+    pub(super) fn lose(&mut self, lost: Lost) {
+        if lost.last < self.next {
+            return;
+        }
+        let lost = Lost { first: self.next, ..lost };
+        self.next = lost.last + 1;
+        self.dropped += lost.count();
+        if let Some(before) = &mut self.lost {
+            if let Err(lost) = before.join(lost) {
+                (before.last, before.until) = (lost.last, lost.until);
+            }
+        } else {
+            self.lost = Some(lost);
+        }
+    }
+
+    /// Hands out what was lost.
+    pub(super) fn take_lost(&mut self) -> Option<Lost> {
+        let lost = self.lost.take()?;
+        self.handed = self.next;
+        Some(lost)
+    }
+
+    /// `count` messages are handed out, the next ones.
+    pub(super) fn hand_out(&mut self, count: usize, from: SystemTime, until: SystemTime) {
+        let count = count as u64;
+        self.runs.push_back(Run { first: self.next, count, from });
+        self.next += count;
+        self.handed = self.next;
+        self.in_flight += count;
+        self.last_taken = Some(until);
+    }
+
+    /// The first `count` messages in flight are done with.
+    pub(super) fn commit(&mut self, count: usize) {
+        let mut left = count as u64;
+        while let Some(run) = self.runs.front_mut().filter(|_| left > 0) {
+            let done = left.min(run.count);
+            (run.first, run.count) = (run.first + done, run.count - done);
+            self.committed = run.first;
+            self.in_flight -= done;
+            left -= done;
+            if run.count == 0 {
+                self.runs.pop_front();
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The durable log of one server: append, cursors, recovery.
+//!
+//! What was appended and written is published by every bus at least once, in order, whatever is killed; what a bus
+//! will not see is a [`Lost`] range in its stream, never silence.
+//!
+//! # Files
+//! A folder a server. Numbers are little-endian, times are microseconds since 1970.
+//!
+//! | file | what |
+//! |---|---|
+//! | `lock` | locked while a process has the spool open |
+//! | `ledger` | identity, cursors, and how far the log went: two slots of 4096 bytes, written in turn, each synced before the other is written |
+//! | `<first sequence, 20 digits>.seg` | a segment: a header, then records until the next segment's first sequence |
+//!
+//! ```text
+//! segment header  magic "AMISPOOL" | version u32 | first sequence u64 | crc32 u32      over the 20 bytes before
+//! record          len u32 | crc32 u32 | sequence u64 | appended u64 | payload          over all but the crc itself
+//! hole            the same with the top bit of len set: sequence is the last number that is missing, appended when
+//!                 it was, payload: first missing u64 | when u64 | reason u8
+//! ledger slot     magic "AMILEDGR" | version u32 | generation u64 | flags u32 | identity u64 | boot [u8; 16]
+//!                 | next sequence u64 | count u8 | count x (name length u8, name, cursor u64) | zeros | crc32 u32
+//! ```
+//! A payload is the CloudEvent body alone; everything else about a message is found in it again.
+//!
+//! # Invariants
+//! 1. Sequences start at 1; each record or hole begins at the number that the one before ended at. Anything else is
+//!    damage. A segment ends where the next one begins; bytes beyond that mean nothing.
+//! 2. Bytes are only ever appended. Recovery does not repair a segment, it begins the next one.
+//! 3. A bus is given a record once it is written (`flush_interval` above 0) or synced (`flush_interval` 0).
+//!    The one exception is a disk that refuses writes: then records go out from memory, after the ledger says so.
+//! 4. A segment goes when every cursor of a configured bus, in both slots of the ledger, has passed it; or as the oldest,
+//!    over `max_bytes`, `max_age` or on a full disk: then each bus that had not read it all gets a [`Lost`].
+//! 5. No two records are ever given out under the same identity and sequence. Where that cannot be known (bytes were
+//!    discarded, the machine went down, the ledger says that unwritten records went out) the log gets a new identity.
+//! 6. `append` takes one short lock and no disk. Nothing holds that lock while it touches a file.
+//!
+//! # Limits
+//! [`Options`] has them in bytes and time; [`format::MAX_PAYLOAD_BYTES`] a record, [`ledger::MAX_LANES`] buses,
+//! [`read::READ_BYTES`] a read. What is appended and not yet written is held up to `buffer_bytes`; beyond it the
+//! oldest goes and becomes a hole, which every bus is told of. Up to `cache_bytes` of the newest messages stay in
+//! memory, so that a bus that keeps up never reads a file.
+//!
+//! # Recovery
+//! The last segment is read through; the others are checked when a bus reads them, or by [`inspect::verify`].
+//!
+//! | found | done |
+//! |---|---|
+//! | a torn or damaged end of the last segment | what stands before is kept; the next segment begins with a hole (`damaged`) over what is known to have followed: numbers found behind the damage, in the ledger, in a cursor; at least one |
+//! | the log ends before the ledger or a cursor says | the same |
+//! | damage in an older segment | `damaged` from there to the segment's end, for each bus that had not passed it |
+//! | a damaged slot of the ledger | the other one: at most a second older, so a little is repeated |
+//! | both slots damaged | every bus starts at the oldest record; what it had is repeated under the same ids |
+//! | a cursor before the oldest segment | `dropped` up to there |
+//!
+//! A hole is durable before anything else happens, and found again if recovery itself is killed. A bus that is new
+//! starts at the oldest record; one that is no longer configured keeps its cursor, and holds nothing.
+
+mod damage;
+mod engine;
+pub mod format;
+pub mod fs;
+pub mod inspect;
+mod lane;
+pub mod ledger;
+mod log;
+mod lost;
+mod open;
+mod options;
+mod pending;
+pub mod read;
+mod recover;
+mod shell;
+mod state;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use damage::Damage;
+pub use lane::{Backlog, Batch};
+pub use lost::{Lost, Reason};
+pub use open::{OpenError, Opened, open};
+pub use options::Options;
+pub use recover::Recovery;
+pub use shell::{Decode, Reader, Spool, Status};

@@ -1,0 +1,273 @@
+//! The spool as the rest of amibus sees it, and its two threads: one writes, one syncs and keeps the ledger.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use amibus_contract::{Bytes, Message};
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use super::{
+    engine::{Engine, Keeper, Wrote},
+    fs::{Disk, Filesystem},
+    lane::{Backlog, Batch},
+    log::Log,
+    open::Opened,
+    read::{FileReader, Got},
+    state::Take,
+};
+
+/// How often cursors are stored, and what is no longer needed removed.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two writes, so that what is appended meanwhile is written as one.
+const WRITE_EVERY: Duration = Duration::from_micros(250);
+/// The wait after a write that the disk refused.
+const WRITE_RETRY: Duration = Duration::from_millis(250);
+/// The wait after a read that the disk refused.
+const READ_RETRY: Duration = Duration::from_millis(500);
+
+/// Makes the message of a body; `None` where it is not one.
+pub type Decode = Arc<dyn Fn(Bytes) -> Option<Message> + Send + Sync>;
+
+/// The log of one server.
+pub struct Spool<F: Filesystem + Clone = Disk> {
+    engine: Arc<Engine<F>>,
+    decode: Decode,
+}
+
+/// How a spool is at this moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Bytes of all segments.
+    pub bytes: u64,
+    /// Segments.
+    pub segments: usize,
+    /// Bytes appended and not yet written.
+    pub unwritten_bytes: usize,
+    /// Why the disk refuses writes, while it does.
+    pub failing: Option<String>,
+}
+
+impl<F: Filesystem + Clone> Spool<F> {
+    pub(super) fn start(opened: Opened<F>, decode: Decode) -> io::Result<Arc<Self>> {
+        let Opened { engine, log, keeper, .. } = opened;
+        let spool = Arc::new(Self { engine: Arc::clone(&engine), decode });
+        let writer = Arc::clone(&engine);
+        thread::Builder::new().name("spool-write".to_owned()).spawn(move || write_all(&writer, log))?;
+        thread::Builder::new().name("spool-keep".to_owned()).spawn(move || keep_all(&engine, keeper))?;
+        Ok(spool)
+    }
+
+    /// Appends the message that `make` makes of its sequence number, and returns it. Never waits for a bus or a disk.
+    pub fn append(&self, make: impl FnOnce(u64) -> Message) -> Message {
+        let mut state = self.engine.lock();
+        let message = state.append(make);
+        let idle = std::mem::take(&mut state.writer_waits);
+        drop(state);
+        if idle {
+            self.engine.work.notify_one();
+        }
+        message
+    }
+
+    fn files(&self) -> FileReader<F> {
+        FileReader::new(self.engine.fs.clone(), self.engine.dir.clone(), Arc::clone(&self.decode))
+    }
+
+    /// The reader of lane number `lane`, counted from zero. Each lane has one reader.
+    pub fn reader(self: &Arc<Self>, lane: usize) -> Reader<F> {
+        Reader { spool: Arc::clone(self), lane, files: None, reading: None }
+    }
+
+    /// What lane number `lane` holds.
+    pub fn backlog(&self, lane: usize) -> Backlog {
+        self.engine.lock().backlog(lane)
+    }
+
+    /// How the spool is.
+    pub fn status(&self) -> Status {
+        let state = self.engine.lock();
+        Status {
+            bytes: state.segments.iter().map(|segment| segment.bytes).sum(),
+            segments: state.segments.len(),
+            unwritten_bytes: state.pending.bytes(),
+            failing: state.failing.clone(),
+        }
+    }
+
+    /// The log's identity.
+    pub fn identity(&self) -> String {
+        format!("{:016x}", self.engine.identity)
+    }
+
+    /// Nothing more will be appended; readers end once they have everything.
+    pub fn close(&self) {
+        self.engine.lock().closed = true;
+        self.engine.wake_lanes();
+    }
+
+    /// After the readers have ended: writes and syncs what is left, stores the cursors, and gives the spool free.
+    /// Blocks up to `patience`; `false` when the disk was not ready by then, which the next start finds as after a
+    /// kill.
+    pub fn finish(&self, patience: Duration) -> bool {
+        self.close();
+        let mut state = self.engine.lock();
+        state.finishing = true;
+        self.engine.work.notify_one();
+        self.engine.keep.notify_all();
+        let until = Instant::now() + patience;
+        while !state.ended {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.engine.keep.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl<F: Filesystem + Clone> Drop for Spool<F> {
+    fn drop(&mut self) {
+        let mut state = self.engine.lock();
+        (state.closed, state.finishing) = (true, true);
+        drop(state);
+        self.engine.work.notify_one();
+        self.engine.keep.notify_all();
+    }
+}
+
+fn write_all<F: Filesystem + Clone>(engine: &Engine<F>, mut log: Log<F>) {
+    let mut cleaned = Instant::now();
+    loop {
+        let began = Instant::now();
+        let wrote = engine.write_step(&mut log);
+        if cleaned.elapsed() >= HOUSEKEEPING_EVERY {
+            cleaned = Instant::now();
+            engine.clean_step(&mut log, SystemTime::now());
+        }
+        let mut state = engine.lock();
+        let wait = match wrote {
+            Wrote::Chunk if state.finishing => continue,
+            Wrote::Chunk => {
+                drop(state);
+                thread::sleep(WRITE_EVERY.saturating_sub(began.elapsed()));
+                continue;
+            }
+            Wrote::Nothing | Wrote::Failed if state.finishing => {
+                state.writer_ended = true;
+                engine.keep.notify_all();
+                return;
+            }
+            Wrote::Nothing if !state.pending.is_empty() => continue,
+            Wrote::Nothing => {
+                state.writer_waits = true;
+                HOUSEKEEPING_EVERY
+            }
+            Wrote::Failed => WRITE_RETRY,
+        };
+        let mut state = engine.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+        state.writer_waits = false;
+    }
+}
+
+fn keep_all<F: Filesystem + Clone>(engine: &Engine<F>, mut keeper: Keeper<F>) {
+    let sync_every = match engine.options.sync_each() {
+        true => HOUSEKEEPING_EVERY,
+        false => engine.options.flush_interval.min(HOUSEKEEPING_EVERY),
+    };
+    let (mut synced, mut stored) = (Instant::now(), Instant::now());
+    let mut refused = false;
+    loop {
+        let state = engine.lock();
+        let wait = sync_every.saturating_sub(synced.elapsed());
+        let urgent = |state: &super::state::State| {
+            state.writer_ended || (!refused && state.failing.is_some() && !state.degraded)
+        };
+        let waited = engine.keep.wait_timeout_while(state, wait, |state| !urgent(state));
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let (last, urgent) = (state.writer_ended, urgent(&state));
+        drop(state);
+        synced = Instant::now();
+        let mut outcome = engine.sync_step();
+        if urgent || stored.elapsed() >= HOUSEKEEPING_EVERY {
+            stored = Instant::now();
+            outcome = engine.store_step(&mut keeper, last).and(outcome);
+        }
+        match &outcome {
+            Err(error) if !refused => warn!(dir = %engine.dir.display(), %error, "cannot sync the spool"),
+            _ => {}
+        }
+        refused = outcome.is_err();
+        if last {
+            engine.give_free();
+            engine.lock().ended = true;
+            engine.keep.notify_all();
+            return;
+        }
+    }
+}
+
+/// One lane's place in the log.
+pub struct Reader<F: Filesystem + Clone = Disk> {
+    spool: Arc<Spool<F>>,
+    lane: usize,
+    files: Option<FileReader<F>>,
+    reading: Option<JoinHandle<(FileReader<F>, Got)>>,
+}
+
+impl<F: Filesystem + Clone> Reader<F> {
+    /// The next batch: at most `messages`, and at most `bytes` unless a single message is larger. Waits for the
+    /// first; `None` once the spool is closed and everything was taken.
+    ///
+    /// What was lost counts as told when the first message of the same or a later batch is committed, or when more is
+    /// asked for while nothing is in flight.
+    ///
+    /// # Cancellation
+    /// Dropping the future takes nothing.
+    pub async fn batch(&mut self, messages: usize, bytes: usize) -> Option<Batch> {
+        loop {
+            if let Some(reading) = &mut self.reading {
+                let read = reading.await;
+                self.reading = None;
+                let (files, got) = read
+                    .map_or((None, Got { again: true, ..Got::default() }), |(files, got)| (Some(files), got));
+                self.files = files;
+                if got.again {
+                    tokio::time::sleep(READ_RETRY).await;
+                } else if let Some(batch) = self.engine().lock().deliver(self.lane, got) {
+                    return Some(batch);
+                }
+            }
+            let take = self.engine().lock().take(self.lane, messages, bytes);
+            match take {
+                Take::Batch(batch) => return Some(batch),
+                Take::End => return None,
+                Take::Wait => self.engine().ready.get(self.lane)?.notified().await,
+                Take::Read(want) => {
+                    let mut files = self.files.take().unwrap_or_else(|| self.spool.files());
+                    self.reading = Some(tokio::task::spawn_blocking(move || {
+                        let got = files.read(&want);
+                        (files, got)
+                    }));
+                }
+            }
+        }
+    }
+
+    /// The first `count` messages of those in flight are done with: published, or set aside.
+    pub fn commit(&mut self, count: usize) {
+        if let Some(lane) = self.engine().lock().lanes.get_mut(self.lane) {
+            lane.commit(count);
+        }
+    }
+
+    fn engine(&self) -> &Engine<F> {
+        &self.spool.engine
+    }
+}

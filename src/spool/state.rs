@@ -1,0 +1,251 @@
+//! What append and the lanes share, behind one lock: no file is touched here.
+
+use std::{
+    collections::VecDeque,
+    time::{Instant, SystemTime},
+};
+
+use amibus_contract::Message;
+
+use super::{
+    lane::{Backlog, Batch, Lane},
+    log::Segment,
+    lost::{Lost, Reason},
+    options::Options,
+    pending::Pending,
+    read::{Got, Source, Want},
+};
+
+/// Bytes that a message in memory costs beside its body, estimated.
+const MESSAGE_OVERHEAD_BYTES: usize = 1024;
+
+#[derive(Debug)]
+struct Cached {
+    message: Message,
+    appended: Instant,
+    at: SystemTime,
+}
+
+impl Cached {
+    /// A body is written into a buffer that is about twice as large.
+    fn bytes(&self) -> usize {
+        2 * self.message.body.len() + MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+/// Everything but the files.
+#[derive(Debug)]
+pub(super) struct State {
+    /// The next number.
+    pub(super) end: u64,
+    /// The first number that is in no file.
+    pub(super) written: u64,
+    /// Before this number, lanes are given records.
+    pub(super) visible: u64,
+    /// The disk refuses writes, the ledger knows, and lanes are given what is not written.
+    pub(super) degraded: bool,
+    /// Why the last write failed, while it has not succeeded again.
+    pub(super) failing: Option<String>,
+    pub(super) pending: Pending,
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) lanes: Vec<Lane>,
+    /// A segment that is written to cannot be read; begin another.
+    pub(super) roll: bool,
+    /// Nothing more will be appended.
+    pub(super) closed: bool,
+    /// The threads are to end.
+    pub(super) finishing: bool,
+    pub(super) writer_ended: bool,
+    pub(super) ended: bool,
+    pub(super) writer_waits: bool,
+    cache: VecDeque<Cached>,
+    cache_bytes: usize,
+    cache_limit_bytes: usize,
+}
+
+/// What there is for a lane.
+pub(super) enum Take {
+    Batch(Batch),
+    /// It must be read first.
+    Read(Want),
+    /// Nothing yet.
+    Wait,
+    /// Nothing any more.
+    End,
+}
+
+impl State {
+    pub(super) fn new(options: &Options, end: u64, segments: Vec<Segment>, lanes: Vec<Lane>) -> Self {
+        Self {
+            end,
+            written: end,
+            visible: end,
+            degraded: false,
+            failing: None,
+            pending: Pending::new(options.buffer_bytes, options.chunk_limit()),
+            segments: segments.into(),
+            lanes,
+            roll: false,
+            closed: false,
+            finishing: false,
+            writer_ended: false,
+            ended: false,
+            writer_waits: false,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            cache_limit_bytes: options.cache_bytes,
+        }
+    }
+
+    pub(super) fn append(&mut self, make: impl FnOnce(u64) -> Message) -> Message {
+        let message = make(self.end);
+        let (appended, at) = (Instant::now(), SystemTime::now());
+        if self.lanes.is_empty() {
+            self.end += 1;
+            (self.written, self.visible) = (self.end, self.end);
+            return message;
+        }
+        self.pending.push(self.end, at, &message.body);
+        self.end += 1;
+        let cached = Cached { message: message.clone(), appended, at };
+        self.cache_bytes += cached.bytes();
+        self.cache.push_back(cached);
+        self.shrink_cache();
+        message
+    }
+
+    pub(super) fn take(&mut self, lane: usize, messages: usize, bytes: usize) -> Take {
+        let limit = if self.degraded { self.end } else { self.visible };
+        let Some(one) = self.lanes.get_mut(lane) else { return Take::End };
+        one.asked();
+        if let Some(lost) = one.take_lost() {
+            return Take::Batch(Batch { lost: Some(lost), messages: Vec::new(), appended: Vec::new() });
+        }
+        let next = one.next;
+        if next >= limit {
+            return if self.closed && next == self.end { Take::End } else { Take::Wait };
+        }
+        match next.checked_sub(self.end - self.cache.len() as u64) {
+            Some(at) => {
+                self.take_cached(lane, usize::try_from(at).unwrap_or(usize::MAX), limit, messages, bytes)
+            }
+            None => self.want(lane, next, limit, messages, bytes),
+        }
+    }
+
+    fn take_cached(&mut self, lane: usize, at: usize, limit: u64, messages: usize, bytes: usize) -> Take {
+        let Some(one) = self.lanes.get_mut(lane) else { return Take::End };
+        let ready = usize::try_from(limit - one.next).unwrap_or(usize::MAX).min(messages.max(1));
+        let (mut taken, mut appended, mut size) = (Vec::new(), Vec::new(), 0);
+        let (mut from, mut until) = (None, None);
+        for cached in self.cache.iter().skip(at).take(ready) {
+            if !taken.is_empty() && size + cached.message.body.len() > bytes {
+                break;
+            }
+            size += cached.message.body.len();
+            taken.push(cached.message.clone());
+            appended.push(cached.appended);
+            (from, until) = (from.or(Some(cached.at)), Some(cached.at));
+        }
+        let (Some(from), Some(until)) = (from, until) else { return Take::Wait };
+        one.hand_out(taken.len(), from, until);
+        self.shrink_cache();
+        Take::Batch(Batch { lost: None, messages: taken, appended })
+    }
+
+    fn want(&mut self, lane: usize, from: u64, limit: u64, messages: usize, bytes: usize) -> Take {
+        let now = SystemTime::now();
+        let want = |source, until, from_at, until_at| {
+            Take::Read(Want { source, from, until, until_at, from_at, messages, bytes })
+        };
+        if from >= self.written {
+            let Some(chunk) = self.pending.find(from) else { return Take::Wait };
+            let (until, from_at, until_at) = (chunk.end, chunk.from, chunk.until);
+            return want(Source::Chunk(chunk), until, from_at, until_at);
+        }
+        let limit = limit.min(self.written);
+        let after = self.segments.partition_point(|segment| segment.first <= from);
+        let next = self.segments.get(after);
+        let (until, until_at) = next.map_or((limit, now), |next| (next.first.min(limit), next.from));
+        match after.checked_sub(1).and_then(|at| self.segments.get(at)) {
+            Some(segment) => {
+                want(Source::Segment(segment.first), until, segment.from.min(until_at), until_at)
+            }
+            None => {
+                let lost = Lost {
+                    first: from,
+                    last: until - 1,
+                    from: until_at,
+                    until: until_at,
+                    reason: Reason::Damaged,
+                };
+                if let Some(one) = self.lanes.get_mut(lane) {
+                    one.lose(lost);
+                }
+                self.take(lane, messages, bytes)
+            }
+        }
+    }
+
+    /// Hands out what was read; `None` where that is not asked for any more.
+    pub(super) fn deliver(&mut self, lane: usize, got: Got) -> Option<Batch> {
+        self.roll |= got.damaged;
+        let one = self.lanes.get_mut(lane).filter(|one| one.next == got.from && got.next > got.from)?;
+        if let (Some(&from), Some(&until)) = (got.appended.first(), got.appended.last()) {
+            one.hand_out(got.messages.len(), from, until);
+        }
+        let lost = got.lost.and_then(|lost| {
+            one.lose(lost);
+            one.take_lost()
+        });
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        let instant =
+            |at: &SystemTime| now.checked_sub(clock.duration_since(*at).unwrap_or_default()).unwrap_or(now);
+        let appended = got.appended.iter().map(instant).collect();
+        Some(Batch { lost, messages: got.messages, appended })
+    }
+
+    /// The oldest segment goes, and with it what lanes had not read of it.
+    pub(super) fn evict_oldest(&mut self) {
+        let Some(gone) = self.segments.pop_front() else { return };
+        let end = self.segments.front().map_or(self.written, |next| next.first);
+        if end <= gone.first {
+            return;
+        }
+        let until = self.segments.front().map_or(gone.until, |next| next.from);
+        let (first, from) = (gone.first, gone.from.min(until));
+        let lost = Lost { first, last: end - 1, from, until, reason: Reason::Dropped };
+        for lane in &mut self.lanes {
+            lane.lose(lost.clone());
+        }
+    }
+
+    /// Before this number, every lane is done and the ledger knows it.
+    pub(super) fn done_before(&self) -> u64 {
+        let lanes = self.lanes.iter();
+        lanes.map(|lane| lane.stored.into_iter().min().unwrap_or(0)).min().unwrap_or(self.written)
+    }
+
+    pub(super) fn backlog(&self, lane: usize) -> Backlog {
+        let Some(one) = self.lanes.get(lane) else { return Backlog::default() };
+        let waiting = one.in_flight() + (self.end - one.next);
+        let cached = one.next.checked_sub(self.end - self.cache.len() as u64);
+        let cached = cached.and_then(|at| self.cache.get(usize::try_from(at).ok()?)).map(|cached| cached.at);
+        let segment =
+            self.segments.iter().rfind(|segment| segment.first <= one.next).map(|segment| segment.from);
+        let oldest = match one.in_flight() {
+            0 => cached.or(one.oldest()).or(segment),
+            _ => one.oldest(),
+        };
+        Backlog { waiting, dropped: one.dropped(), oldest: oldest.filter(|_| waiting > 0) }
+    }
+
+    /// Forgets messages that every lane has taken, and beyond the limit the oldest.
+    fn shrink_cache(&mut self) {
+        let slowest = self.lanes.iter().map(|lane| lane.next).min().unwrap_or(self.end);
+        while self.cache_bytes > self.cache_limit_bytes || self.end - (self.cache.len() as u64) < slowest {
+            let Some(gone) = self.cache.pop_front() else { break };
+            self.cache_bytes -= gone.bytes();
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Any crash, at any change to the files, at any place in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use amibus_contract::Bytes;
+use proptest::prelude::*;
+
+use super::{
+    model::{Death, Model},
+    rig::{BUSES, Rig, Seen, small},
+};
+use crate::spool::{Options, Reason};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append(usize),
+    Write,
+    Sync,
+    Store,
+    Clean,
+    Read(usize, usize),
+    Commit(usize, usize),
+}
+
+#[derive(Clone, Debug)]
+struct Life {
+    ops: Vec<Op>,
+    /// Changes to the files until it dies.
+    budget: Option<u64>,
+    power: bool,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (0..900_usize).prop_map(Op::Append),
+        4 => Just(Op::Write),
+        2 => Just(Op::Sync),
+        2 => Just(Op::Store),
+        1 => Just(Op::Clean),
+        3 => (0..2_usize, 1..9_usize).prop_map(|(lane, count)| Op::Read(lane, count)),
+        3 => (0..2_usize, 1..9_usize).prop_map(|(lane, count)| Op::Commit(lane, count)),
+    ]
+}
+
+fn life() -> impl Strategy<Value = Life> {
+    let budget = prop_oneof![3 => (0..60_u64).prop_map(Some), 1 => Just(None)];
+    (proptest::collection::vec(op(), 1..80), budget, any::<bool>()).prop_map(|(ops, budget, power)| Life {
+        ops,
+        budget,
+        power,
+    })
+}
+
+/// What must hold, whatever happens.
+#[derive(Default)]
+struct Oracle {
+    /// The body that was appended last under a number.
+    appended: BTreeMap<u64, Bytes>,
+    /// What was given out: an identity and a number stand for one body for ever.
+    given: BTreeMap<(String, u64), Bytes>,
+    /// Below this number nothing more may be lost.
+    safe: u64,
+    /// What was lost before.
+    holes: BTreeSet<u64>,
+    /// What each bus had confirmed when the last life ended.
+    committed: [u64; 2],
+    salt: u64,
+}
+
+impl Oracle {
+    fn see(&mut self, seen: &Seen) {
+        for (&number, body) in &seen.messages {
+            assert_eq!(
+                self.appended.get(&number),
+                Some(body),
+                "record {number} is whole and the one appended"
+            );
+            let identity = String::from_utf8_lossy(body).split(':').next().unwrap_or_default().to_owned();
+            let before = self.given.entry((identity, number)).or_insert_with(|| body.clone());
+            assert_eq!(before, body, "number {number} stands for two records");
+        }
+        for lost in &seen.lost {
+            assert_eq!(lost.reason, Reason::Damaged, "nothing is dropped here");
+            for number in lost.first..=lost.last {
+                let known = number >= self.safe || self.holes.contains(&number);
+                assert!(known, "{number} of {lost:?} is lost, but everything before {} is safe", self.safe);
+            }
+        }
+    }
+
+    /// Everything that is there after a start, by each bus.
+    fn look(&mut self, rig: &mut Rig) {
+        let end = rig.recovery.next;
+        let mut found = BTreeSet::new();
+        assert!(end >= self.safe, "the log ends at {end} and was safe up to {}", self.safe);
+        for (lane, committed) in self.committed.into_iter().enumerate() {
+            let start = rig.committed(lane);
+            assert!(start <= committed, "bus {lane} goes on at {start} and had confirmed up to {committed}");
+            let mut seen = Seen { next: Some(start), ..Seen::default() };
+            while let Some(batch) = rig.take(lane, 7) {
+                seen.add(batch);
+            }
+            assert_eq!(seen.next, Some(end), "bus {lane} is given everything up to the end");
+            self.see(&seen);
+            let first_lost =
+                seen.lost.iter().map(|lost| lost.first).filter(|first| !self.holes.contains(first)).min();
+            let last_safe =
+                seen.messages.keys().filter(|number| first_lost.is_some_and(|lost| **number > lost)).min();
+            assert_eq!(last_safe, None, "what is recovered is a prefix");
+            found.extend(seen.lost.iter().flat_map(|lost| lost.first..=lost.last));
+        }
+        self.holes.append(&mut found);
+    }
+
+    /// One life, up to its death.
+    fn live(&mut self, fs: &Model, life: &Life, boot: u8, options: &Options) {
+        let sync_each = options.flush_interval.is_zero();
+        fs.die_after(life.budget);
+        let Some(mut rig) = Rig::open(fs, options.clone(), &BUSES, boot) else { return };
+        let mut seen = BUSES.map(|_| Seen::default());
+        let mut synced = self.safe;
+        for op in &life.ops {
+            match *op {
+                Op::Append(size) => {
+                    self.salt += 1;
+                    let (number, body) = rig.append(self.salt, size);
+                    self.appended.insert(number, body);
+                }
+                Op::Write => rig.write(),
+                Op::Sync => {
+                    let written = rig.engine.lock().written;
+                    if rig.sync() {
+                        synced = written;
+                    }
+                }
+                Op::Store => drop(rig.store()),
+                Op::Clean => rig.clean(),
+                Op::Read(lane, count) => {
+                    if let Some(batch) = rig.take(lane, count) {
+                        seen[lane].add(batch);
+                    }
+                }
+                Op::Commit(lane, count) => rig.commit(lane, count),
+            }
+            if fs.is_dead() {
+                break;
+            }
+        }
+        let written = rig.engine.lock().written;
+        self.safe = self.safe.max(if !life.power || sync_each { written } else { synced });
+        seen.iter().for_each(|seen| {
+            self.see(&Seen { lost: Vec::new(), messages: seen.messages.clone(), next: None })
+        });
+        self.committed = [rig.committed(0), rig.committed(1)];
+    }
+}
+
+fn check(seed: u64, lives: &[Life], options: &Options) {
+    let fs = Model::new(seed);
+    let mut oracle = Oracle { safe: 1, committed: [1, 1], ..Oracle::default() };
+    let mut boot = 1;
+    for life in lives {
+        oracle.live(&fs, life, boot, options);
+        fs.crash(if life.power { Death::Power } else { Death::Kill });
+        boot += u8::from(life.power);
+        let mut rig = Rig::open(&fs, options.clone(), &BUSES, boot).expect("alive");
+        oracle.look(&mut rig);
+        // Looking was reading without a confirmation, and is forgotten like everything that a crash cuts short.
+        oracle.safe = rig.recovery.next;
+        for number in oracle.safe..oracle.safe + 1000 {
+            oracle.appended.remove(&number);
+        }
+        oracle.committed = [rig.committed(0), rig.committed(1)];
+        fs.crash(Death::Kill);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_crash_costs_nothing_that_was_synced(seed: u64, lives in proptest::collection::vec(life(), 1..4)) {
+        check(seed, &lives, &small());
+    }
+
+    #[test]
+    fn with_no_interval_nothing_is_given_that_a_crash_can_take(
+        seed: u64,
+        lives in proptest::collection::vec(life(), 1..4),
+    ) {
+        check(seed, &lives, &Options { flush_interval: std::time::Duration::ZERO, ..small() });
+    }
+}

@@ -1,0 +1,10 @@
+//! The spool on a filesystem that forgets ([`crash`]), with spoilt bytes ([`damage`]), on a disk that stalls or is full
+//! ([`stall`]), and on the real one ([`lanes`]).
+
+mod crash;
+mod damage;
+mod format;
+mod lanes;
+mod model;
+mod rig;
+mod stall;

@@ -1,0 +1,276 @@
+//! A disk that is slow, hangs, or is full.
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    model::{Death, Model},
+    rig::{BUSES, DIR, Rig, body, decode, message, number, small},
+};
+use crate::spool::{
+    Options, Reader, Reason, Spool,
+    engine::Wrote,
+    fs::{Disk, Filesystem},
+    inspect::verify_on,
+    open::open_on,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the reader of Asterisk may be held up.
+const STALL_MOST: Duration = Duration::from_millis(300);
+
+/// The real disk, made slow.
+#[derive(Clone, Default)]
+struct Slow {
+    sync_millis: Arc<AtomicU64>,
+    hung: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Slow {
+    fn hang(&self, hung: bool) {
+        *self.hung.0.lock().expect("held shortly") = hung;
+        self.hung.1.notify_all();
+    }
+
+    fn wait(&self) {
+        let hung = self.hung.0.lock().expect("held shortly");
+        drop(self.hung.1.wait_while(hung, |hung| *hung).expect("held shortly"));
+    }
+}
+
+impl Filesystem for Slow {
+    type File = std::fs::File;
+    type Lock = std::fs::File;
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.create_dir(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        Disk.list(dir)
+    }
+    fn create(&self, path: &Path) -> io::Result<Self::File> {
+        self.wait();
+        Disk.create(path)
+    }
+    fn open(&self, path: &Path, writable: bool) -> io::Result<Self::File> {
+        self.wait();
+        Disk.open(path, writable)
+    }
+    fn len(&self, file: &Self::File) -> io::Result<u64> {
+        Disk.len(file)
+    }
+    fn read_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.wait();
+        Disk.read_at(file, buffer, offset)
+    }
+    fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.wait();
+        Disk.write_at(file, bytes, offset)
+    }
+    fn truncate(&self, file: &Self::File, len: u64) -> io::Result<()> {
+        Disk.truncate(file, len)
+    }
+    fn sync(&self, file: &Self::File) -> io::Result<()> {
+        self.wait();
+        std::thread::sleep(Duration::from_millis(self.sync_millis.load(Ordering::Relaxed)));
+        Disk.sync(file)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.wait();
+        Disk.sync_dir(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+    fn lock(&self, path: &Path) -> io::Result<Option<Self::Lock>> {
+        Disk.lock(path)
+    }
+}
+
+fn start(fs: &Slow, dir: &Path, options: Options) -> Arc<Spool<Slow>> {
+    let opened = open_on(fs.clone(), dir, options, &["one"], [1; 16]).expect("opens");
+    opened.start(decode()).expect("threads")
+}
+
+/// Appends at about `rate` a second; answers the longest that one took.
+async fn load(spool: &Spool<Slow>, count: u64, rate: u64) -> Duration {
+    let (began, mut longest) = (Instant::now(), Duration::ZERO);
+    for done in 0..count {
+        let before = Instant::now();
+        spool.append(|n| message(body(1, n, n, 600)).expect("a message"));
+        longest = longest.max(before.elapsed());
+        let due = Duration::from_micros(done * 1_000_000 / rate);
+        if done % 64 == 0 && began.elapsed() < due {
+            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+        }
+    }
+    longest
+}
+
+async fn read_all(reader: &mut Reader<Slow>, count: u64) {
+    let mut next = 1;
+    while next <= count {
+        let batch = tokio::time::timeout(PATIENCE, reader.batch(1000, 1 << 20)).await.expect("in time");
+        let batch = batch.expect("open");
+        assert_eq!(batch.lost, None);
+        for message in &batch.messages {
+            assert_eq!(number(message), next);
+            next += 1;
+        }
+        reader.commit(batch.messages.len());
+    }
+}
+
+#[tokio::test]
+async fn a_slow_sync_does_not_hold_up_the_reader_of_asterisk() {
+    for flush_interval in [Duration::ZERO, Duration::from_millis(100)] {
+        let (dir, fs) = (tempfile::tempdir().expect("a folder"), Slow::default());
+        let spool = start(&fs, dir.path(), Options { flush_interval, ..Options::default() });
+        fs.sync_millis.store(200, Ordering::Relaxed);
+        let mut reader = spool.reader(0);
+        let (longest, ()) = tokio::join!(load(&spool, 10_000, 10_000), read_all(&mut reader, 10_000));
+        assert!(longest < STALL_MOST, "{longest:?}");
+        fs.sync_millis.store(0, Ordering::Relaxed);
+        assert!(spool.finish(PATIENCE));
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_for_five_seconds_costs_nothing() {
+    let (dir, fs) = (tempfile::tempdir().expect("a folder"), Slow::default());
+    let spool = start(&fs, dir.path(), Options::default());
+    let mut reader = spool.reader(0);
+    load(&spool, 100, 10_000).await;
+    fs.hang(true);
+    let longest = load(&spool, 50_000, 10_000).await;
+    assert!(longest < STALL_MOST, "{longest:?}");
+    assert!(spool.status().unwritten_bytes > 30_000_000, "{:?}", spool.status());
+    fs.hang(false);
+    read_all(&mut reader, 50_100).await;
+    assert!(spool.finish(PATIENCE));
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_for_longer_costs_the_oldest_and_that_is_announced() {
+    let (dir, fs) = (tempfile::tempdir().expect("a folder"), Slow::default());
+    let options = Options { buffer_bytes: 1 << 20, cache_bytes: 0, ..Options::default() };
+    let spool = start(&fs, dir.path(), options);
+    let mut reader = spool.reader(0);
+    load(&spool, 10, 10_000).await;
+    read_all(&mut reader, 10).await;
+    fs.hang(true);
+    load(&spool, 10_000, 1_000_000).await;
+    assert!(spool.status().unwritten_bytes <= 1 << 20, "{:?}", spool.status());
+    fs.hang(false);
+    let (mut next, mut lost) = (11, 0);
+    while next <= 10_010 {
+        let batch = tokio::time::timeout(PATIENCE, reader.batch(1000, 1 << 20)).await.expect("in time");
+        let batch = batch.expect("open");
+        if let Some(gap) = &batch.lost {
+            assert_eq!((gap.first, gap.reason), (next, Reason::Dropped));
+            next = gap.last + 1;
+            lost += gap.count();
+        }
+        for message in &batch.messages {
+            assert_eq!(number(message), next);
+            next += 1;
+        }
+        reader.commit(batch.messages.len());
+    }
+    assert!(lost > 5_000, "{lost}");
+    assert_eq!((spool.backlog(0).dropped, spool.backlog(0).waiting), (lost, 0));
+}
+
+/// A hundred records, of which the slow bus has taken none.
+fn filled(fs: &Model) -> Rig {
+    let mut rig = Rig::open(fs, small(), &BUSES, 1).expect("alive");
+    for salt in 0..100 {
+        rig.append(salt, 300);
+        rig.write();
+    }
+    rig.drain(0);
+    assert!(rig.sync() && rig.store());
+    rig
+}
+
+#[test]
+fn on_a_full_disk_the_oldest_segments_go_and_publishing_goes_on() {
+    let fs = Model::new(1);
+    let mut rig = filled(&fs);
+    fs.set_free(Some(1000));
+    for salt in 0..100 {
+        let (number, _) = rig.append(salt, 300);
+        rig.write();
+        assert_eq!(rig.drain(0).numbers(), [number]);
+    }
+    let dropped = rig.engine.lock().backlog(1).dropped;
+    assert!((80..110).contains(&dropped), "{dropped}: as many went as came, but for whole segments");
+    let seen = rig.drain(1);
+    assert_eq!(seen.lost.iter().map(|lost| (lost.first, lost.last)).collect::<Vec<_>>(), [(1, dropped)]);
+    assert!(seen.lost.iter().all(|lost| lost.reason == Reason::Dropped));
+    assert_eq!(seen.numbers(), (dropped + 1..=200).collect::<Vec<_>>());
+    fs.set_free(None);
+    assert!(verify_on(&fs, DIR.as_ref()).expect("readable").damages.is_empty());
+}
+
+#[test]
+fn on_a_full_disk_with_nothing_to_give_events_go_out_from_memory() {
+    let fs = Model::new(1);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    rig.append(0, 100);
+    rig.write();
+    assert_eq!(rig.drain(0).numbers(), [1]);
+    fs.set_free(Some(0));
+    for salt in 0..50 {
+        rig.append(salt, 100);
+    }
+    assert!(matches!(rig.engine.write_step(&mut rig.log), Wrote::Failed));
+    assert!(rig.drain(0).messages.is_empty(), "not before the ledger says so");
+    // Which is written in place, and takes no room.
+    assert!(rig.store());
+    assert_eq!(rig.drain(0).numbers(), (2..=51).collect::<Vec<_>>());
+    let identity = rig.engine.identity;
+    // There is room again.
+    fs.set_free(None);
+    rig.write();
+    assert_eq!(rig.drain(1).numbers(), (1..=51).collect::<Vec<_>>());
+    assert!(rig.store() && rig.sync());
+    fs.crash(Death::Kill);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    assert_eq!((rig.engine.identity, rig.drain(0).lost), (identity, Vec::new()));
+}
+
+#[test]
+fn what_went_out_from_memory_only_is_not_numbered_again_after_a_kill() {
+    let fs = Model::new(1);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    let identity = rig.engine.identity;
+    rig.append(0, 100);
+    rig.write();
+    fs.set_free(Some(0));
+    for salt in 0..50 {
+        rig.append(salt, 100);
+    }
+    assert!(matches!(rig.engine.write_step(&mut rig.log), Wrote::Failed));
+    assert!(rig.store());
+    assert_eq!(rig.drain(0).messages.len(), 51);
+    // More than the ledger knows of.
+    rig.append(50, 100);
+    assert_eq!(rig.drain(0).numbers(), [52]);
+    fs.set_free(None);
+    fs.crash(Death::Kill);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    assert_ne!(rig.engine.identity, identity);
+    let lost = rig.drain(1).lost;
+    assert_eq!(lost.iter().map(|lost| (lost.first, lost.last)).collect::<Vec<_>>(), [(2, 51)]);
+}
