@@ -1,6 +1,6 @@
 //! The whole, put together: sessions, intakes, queues, lanes, and the engine of commands.
 //!
-//! Leaving goes the way of the data: stop reading and taking commands, finish what was begun, deliver what is
+//! Leaving goes the way of the data: take no more commands, finish what was begun, stop reading, deliver what is
 //! queued, close the buses; each within what is left of one limit.
 
 use std::{
@@ -56,8 +56,10 @@ pub struct Daemon {
     pub metrics: Arc<Metrics>,
     queues: Vec<Arc<Queue>>,
     bridges: Vec<SharedBridge>,
-    /// Ends sessions and inlets.
+    /// Ends inlets.
     stop: CancellationToken,
+    /// Ends event sessions: these still tell the commands in work what became of their calls.
+    stop_reading: CancellationToken,
     /// Ends commands in work and lanes that still deliver.
     give_up: CancellationToken,
     event_sessions: TaskTracker,
@@ -92,6 +94,7 @@ impl Daemon {
             queues: sites.iter().map(|site| Arc::clone(&site.queue)).collect(),
             bridges,
             stop: CancellationToken::new(),
+            stop_reading: CancellationToken::new(),
             give_up: CancellationToken::new(),
             event_sessions: TaskTracker::new(),
             action_sessions: TaskTracker::new(),
@@ -142,7 +145,7 @@ impl Daemon {
                 health: Arc::clone(&self.health),
                 seen: Seen::default(),
             };
-            self.event_sessions.spawn(run_events(Arc::clone(&site.settings), intake, self.stop.clone()));
+            self.event_sessions.spawn(run_events(Arc::clone(&site.settings), intake, self.stop_reading.clone()));
             let (actions, session) = Actions::new(Arc::clone(&site.settings));
             self.action_sessions.spawn(session.run(self.give_up.clone()));
             let server = engine::Server {
@@ -215,9 +218,10 @@ impl Daemon {
             tasks.close();
         }
         let give_up = self.give_up.clone();
-        // Commands in work still need their action sessions, and their outcomes still go to the queues.
-        let begun = async { tokio::join!(self.event_sessions.wait(), self.inlets.wait()) };
-        let _ = tokio::time::timeout_at(begun_by, begun).await;
+        // Commands in work still need their sessions, and their outcomes still go to the queues.
+        let _ = tokio::time::timeout_at(begun_by, self.inlets.wait()).await;
+        self.stop_reading.cancel();
+        let _ = tokio::time::timeout_at(deadline, self.event_sessions.wait()).await;
         for queue in &self.queues {
             queue.close();
         }

@@ -21,6 +21,10 @@ use crate::{
     writer::{Origin, Writer},
 };
 
+/// Events without a number after which a gap is announced without its extent: Asterisk gives no numbers any more.
+/// The answers to our own actions have none, and there are few of these.
+const UNNUMBERED_MAX: u32 = 32;
+
 /// The intake of one server.
 pub struct Intake {
     /// How its messages are written.
@@ -51,8 +55,17 @@ pub struct Seen {
     highest: Option<u32>,
     /// When something was last received; `None` before the first session.
     last: Option<SystemTime>,
-    /// Set from a reconnect until it is known what was missed: since when nothing was seen.
-    open_gap: Option<SystemTime>,
+    /// Set from a reconnect until it is known what was missed.
+    open_gap: Option<OpenGap>,
+}
+
+/// A gap whose extent the next numbered event will tell.
+#[derive(Clone, Copy, Debug)]
+struct OpenGap {
+    /// When something was last seen.
+    from: SystemTime,
+    /// How many events without a number came since.
+    unnumbered: u32,
 }
 
 impl Default for Seen {
@@ -77,7 +90,7 @@ impl Intake {
     /// The first number after a reconnect to the same Asterisk tells how much was missed. Events without a number
     /// (answers to our own actions) do not tell.
     fn close_gap(&mut self, number: u32) {
-        let Some(from) = self.seen.open_gap.take() else { return };
+        let Some(OpenGap { from, .. }) = self.seen.open_gap.take() else { return };
         match self.seen.highest.map(|last| u64::from(last) + 1) {
             Some(next) if next == u64::from(number) => {
                 debug!(server = self.writer.server(), "nothing was missed while disconnected");
@@ -89,6 +102,13 @@ impl Intake {
         }
     }
 
+    /// Announces an open gap without its extent.
+    fn give_up_gap(&mut self) {
+        if let Some(OpenGap { from, .. }) = self.seen.open_gap.take() {
+            self.announce_gap(None, from);
+        }
+    }
+
     fn publish(&mut self, frame: Frame<'_>, received: SystemTime) {
         self.metrics.events_read.inc();
         self.seen.last = Some(received);
@@ -96,6 +116,11 @@ impl Intake {
         if let Some(number) = number {
             self.close_gap(number);
             self.seen.highest = self.seen.highest.max(Some(number));
+        } else if let Some(open) = &mut self.seen.open_gap {
+            open.unnumbered += 1;
+            if open.unnumbered > UNNUMBERED_MAX {
+                self.give_up_gap();
+            }
         }
         if !self.filter.keep(self.writer.server(), &frame) {
             self.metrics.events_filtered.inc();
@@ -118,12 +143,10 @@ impl EventSink for Intake {
             link::up(writer, sequence, &up.version, up.boot.as_deref(), up.resumed)
         });
         if let Some(from) = was_up_before {
-            match same_life && self.seen.highest.is_some() {
-                true => self.seen.open_gap = Some(self.seen.open_gap.unwrap_or(from)),
-                false => {
-                    let since = self.seen.open_gap.take().unwrap_or(from);
-                    self.announce_gap(None, since);
-                }
+            if same_life && self.seen.highest.is_some() {
+                self.seen.open_gap = Some(OpenGap { from, unnumbered: 0 });
+            } else {
+                self.announce_gap(None, from);
             }
             self.metrics.reconnects.inc();
         }
@@ -151,6 +174,8 @@ impl EventSink for Intake {
     }
 
     fn down(&mut self, reason: &DownReason) {
+        // No numbered event came to tell its extent.
+        self.give_up_gap();
         let words = reason.to_string();
         self.append(|writer, sequence| link::down(writer, sequence, &words));
         self.metrics.link_up.set(0);

@@ -162,7 +162,7 @@ fn build(mut keys: Keys, envelope: Envelope, partial: &mut Partial) -> Result<Co
     if !action.bytes().all(|b| b.is_ascii_alphanumeric()) || action.is_empty() {
         return Err(keys.invalid("action", "the name of an AMI action: letters and digits".to_owned()));
     }
-    let headers = fields::headers(fields, &format!("{}fields", keys.path))?;
+    let headers = fields::headers(&action, fields, &format!("{}fields", keys.path))?;
     let payload_hash = hash(&server, &action, wait, &headers);
     Ok(Command { id: partial.id.clone(), server, action, deadline, wait, headers, payload_hash })
 }

@@ -1,8 +1,9 @@
 //! From `fields` to the headers of an AMI action.
 //!
 //! A value is a string, a number, a boolean, an array of these (a repeated header) or, for `Variable`, an object: one
-//! `Variable` header each. Asterisk splits a `Variable` header at commas and takes quotes and backslashes away
-//! (`main/manager.c`, `astman_get_variables`, through `AST_STANDARD_APP_ARGS`), so these are protected here.
+//! `Variable` header each. Asterisk splits the `Variable` of an Originate at commas and takes quotes and backslashes
+//! away (`main/manager.c`, `astman_get_variables`, through `AST_STANDARD_APP_ARGS`), so these are protected here,
+//! however the variable was given: one header is one variable, and its value arrives as it was written.
 
 use super::{
     error::{Code, CommandError},
@@ -19,7 +20,11 @@ const OURS: [&str; 4] = ["Action", "ActionID", "ChannelId", "OtherChannelId"];
 ///
 /// # Errors
 /// A field that cannot be a header, by its path.
-pub(super) fn headers(fields: Option<Json>, path: &str) -> Result<Vec<(String, String)>, CommandError> {
+pub(super) fn headers(
+    action: &str,
+    fields: Option<Json>,
+    path: &str,
+) -> Result<Vec<(String, String)>, CommandError> {
     let entries = match fields {
         None => return Ok(Vec::new()),
         Some(Json::Object(entries)) => entries,
@@ -29,6 +34,7 @@ pub(super) fn headers(fields: Option<Json>, path: &str) -> Result<Vec<(String, S
         }
     };
     let mut headers = Vec::with_capacity(entries.len());
+    let originate = action.eq_ignore_ascii_case("Originate");
     for (name, value) in entries {
         let at = format!("{path}.{name}");
         if let Some(ours) = OURS.iter().find(|ours| ours.eq_ignore_ascii_case(&name)) {
@@ -39,7 +45,8 @@ pub(super) fn headers(fields: Option<Json>, path: &str) -> Result<Vec<(String, S
             let text = "given before in another case; a repeated header is an array";
             return Err(CommandError::at(Code::InvalidField, at, text));
         }
-        add(&mut headers, &name, value, &at)?;
+        let variables = originate && is_variable(&name);
+        add(&mut headers, &name, value, variables, &at)?;
         if headers.len() > MAX_FIELDS {
             let text = format!("more than {MAX_FIELDS} headers");
             return Err(CommandError::at(Code::InvalidField, path, text));
@@ -48,22 +55,38 @@ pub(super) fn headers(fields: Option<Json>, path: &str) -> Result<Vec<(String, S
     Ok(headers)
 }
 
-fn add(headers: &mut Vec<(String, String)>, name: &str, value: Json, at: &str) -> Result<(), CommandError> {
+fn add(
+    headers: &mut Vec<(String, String)>,
+    name: &str,
+    value: Json,
+    variables: bool,
+    at: &str,
+) -> Result<(), CommandError> {
+    let mut one = |item: Json, at: &str| -> Result<(), CommandError> {
+        let mut text = scalar(item, at)?;
+        if variables {
+            let Some((variable, value)) = text.split_once('=') else {
+                return Err(CommandError::at(Code::InvalidField, at, "NAME=value, or an object"));
+            };
+            text = assignment(variable, value, at)?;
+        }
+        headers.push((name.to_owned(), text));
+        Ok(())
+    };
     match value {
         Json::Array(items) => {
             for (index, item) in items.into_iter().enumerate() {
-                let text = scalar(item, &format!("{at}[{index}]"))?;
-                headers.push((name.to_owned(), text));
+                one(item, &format!("{at}[{index}]"))?;
             }
         }
-        Json::Object(entries) if name.eq_ignore_ascii_case("Variable") => {
+        Json::Object(entries) if variables => {
             for (variable, value) in entries {
                 let at = format!("{at}.{variable}");
                 let value = scalar(value, &at)?;
                 headers.push((name.to_owned(), assignment(&variable, &value, &at)?));
             }
         }
-        scalar_value => headers.push((name.to_owned(), scalar(scalar_value, at)?)),
+        scalar_value => one(scalar_value, at)?,
     }
     Ok(())
 }
@@ -73,7 +96,7 @@ fn scalar(value: Json, at: &str) -> Result<String, CommandError> {
         Json::Text(text) | Json::Number(text) => Ok(text),
         Json::Flag(flag) => Ok(flag.to_string()),
         Json::Object(_) => {
-            let text = "only Variable may be an object";
+            let text = "only the Variable of an Originate may be an object";
             Err(CommandError::at(Code::InvalidField, at, text))
         }
         other => {
@@ -81,6 +104,22 @@ fn scalar(value: Json, at: &str) -> Result<String, CommandError> {
             Err(CommandError::at(Code::InvalidField, at, text))
         }
     }
+}
+
+/// Whether a header sets channel variables.
+pub(super) fn is_variable(name: &str) -> bool {
+    name.eq_ignore_ascii_case("Variable")
+}
+
+/// The name, without what makes it inherited, and the value of a header that [`assignment`] made.
+pub(super) fn variable_of(line: &str) -> Option<(&str, String)> {
+    let (name, protected) = line.split_once('=')?;
+    let mut value = String::with_capacity(protected.len());
+    let mut chars = protected.chars();
+    while let Some(c) = chars.next() {
+        value.push(if c == '\\' { chars.next().unwrap_or(c) } else { c });
+    }
+    Some((name.trim_start_matches('_'), value))
 }
 
 /// `name=value` as Asterisk reads it back: what would split or vanish is protected by a backslash.
@@ -107,7 +146,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Result<Vec<(String, String)>, CommandError> {
-        headers(Some(Json::parse(text.as_bytes()).expect("JSON")), "fields")
+        headers("Originate", Some(Json::parse(text.as_bytes()).expect("JSON")), "fields")
     }
 
     #[test]
@@ -129,6 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_is_one_variable_however_it_is_given() {
+        let got = of(r#"{"Variable":["A=1,B=2","C="]}"#).expect("valid");
+        let expected = [("Variable", r"A=1\,B=2"), ("Variable", "C=")];
+        assert_eq!(got, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+        assert_eq!(variable_of(r#"__A=1\,\"\\x"#), Some(("A", r#"1,"\x"#.to_owned())));
+        let other = headers("Getvar", Some(Json::parse(br#"{"Variable":"A"}"#).expect("JSON")), "fields");
+        assert_eq!(other.expect("valid"), [("Variable".to_owned(), "A".to_owned())]);
+    }
+
+    #[test]
     fn what_cannot_be_a_header_is_named() {
         for (bad, field) in [
             (r#"{"A":null}"#, "fields.A"),
@@ -139,6 +188,8 @@ mod tests {
             (r#"{"A":1,"a":2}"#, "fields.a"),
             (r#"{"Variable":{"a=b":1}}"#, "fields.Variable.a=b"),
             (r#"{"Variable":{"a":{}}}"#, "fields.Variable.a"),
+            (r#"{"Variable":"novalue"}"#, "fields.Variable"),
+            (r#"{"Variable":["a=1","b"]}"#, "fields.Variable[1]"),
             ("[]", "fields"),
         ] {
             let error = of(bad).expect_err(bad);

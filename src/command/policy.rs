@@ -1,14 +1,16 @@
 //! What may be done: deny by default, and some things never.
 //!
 //! A rule allows actions by glob, for servers by glob, and may bind fields: a bound field must be there, and every
-//! value of it must match. What a rule does not bind is free, except what gives power beyond the action itself
-//! ([`MUST_BE_BOUND`]): that is only free where a rule names it.
+//! value of it must match. `Variable.NAME` binds one channel variable of an Originate, inherited (`__NAME`) or not.
+//! What a rule does not bind is free, except what gives power beyond the action itself ([`MUST_BE_BOUND`], and
+//! variables that are dialplan functions): that is only free where a rule names it.
 
 use globset::{Glob, GlobMatcher};
 
 use super::{
     decode::Command,
     error::{Code, CommandError},
+    fields::{is_variable, variable_of},
 };
 
 /// Actions that would end, blind or block amibus's own session. No rule allows them.
@@ -124,11 +126,11 @@ impl Compiled {
             Some(Objection::Field(CommandError::at(Code::Forbidden, format!("fields.{field}"), text)))
         };
         for (name, globs) in &self.fields {
-            let mut values = command.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).peekable();
-            if values.peek().is_none() {
+            let values = values_of(command, name);
+            if values.is_empty() {
                 return refuse(name, format!("the rule for {} wants this field", command.action));
             }
-            if let Some((_, value)) = values.find(|(_, value)| !any(globs, value)) {
+            if let Some(value) = values.iter().find(|value| !any(globs, value)) {
                 let text = format!("{value:?} is not among what the rule for {} allows", command.action);
                 return refuse(name, text);
             }
@@ -141,8 +143,37 @@ impl Compiled {
                 return refuse(field, text);
             }
         }
+        for (function, _) in variables(command).filter(|(name, _)| name.contains('(')) {
+            let name = format!("Variable.{function}");
+            if !bound("Variable") && !bound(&name) {
+                let text = "a variable that is a dialplan function needs a rule that binds it by name";
+                return refuse(&name, text.to_owned());
+            }
+        }
         None
     }
+}
+
+/// The values that a bound field has in a command.
+fn values_of(command: &Command, field: &str) -> Vec<String> {
+    let of_header = |header: &str| -> Vec<String> {
+        let named = command.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(header));
+        named.map(|(_, value)| value.clone()).collect()
+    };
+    match field.split_once('.') {
+        Some((header, variable)) if is_variable(header) => variables(command)
+            .filter(|(name, _)| name.eq_ignore_ascii_case(variable))
+            .map(|(_, v)| v)
+            .collect(),
+        _ => of_header(field),
+    }
+}
+
+/// The channel variables that an Originate sets.
+fn variables(command: &Command) -> impl Iterator<Item = (&str, String)> {
+    let originate = command.action.eq_ignore_ascii_case("Originate");
+    let headers = command.headers.iter().filter(move |(name, _)| originate && is_variable(name));
+    headers.filter_map(|(_, line)| variable_of(line))
 }
 
 fn globs(texts: &[String], any_case: bool) -> Result<Vec<GlobMatcher>, GlobError> {
@@ -224,6 +255,22 @@ mod tests {
         let named = rule(&["Originate"], &[("Application", &["Playback", "System"])]);
         assert_eq!(denied(&[named], &originate), None);
         assert!(denied(&[rule(&["*"], &[])], &command("Command", &[("Command", "core stop now")])).is_some());
+    }
+
+    #[test]
+    fn one_variable_can_be_bound_and_a_function_must_be() {
+        let rules = [rule(&["Originate"], &[("Variable.ORDER", &["1*"])])];
+        let with = |line: &str| command("Originate", &[("Variable", line), ("Variable", "OTHER=x")]);
+        assert_eq!(denied(&rules, &with("ORDER=12")), None);
+        for bad in ["ORDER=2", "__ORDER=2", "order=2", r"ORDER=\,1"] {
+            assert_eq!(denied(&rules, &with(bad)).as_deref(), Some("fields.Variable.ORDER"), "{bad}");
+        }
+        assert_eq!(denied(&rules, &command("Originate", &[])).as_deref(), Some("fields.Variable.ORDER"));
+        let open = [rule(&["Originate"], &[])];
+        let function = with("SHELL(id)=x");
+        assert_eq!(denied(&open, &function).as_deref(), Some("fields.Variable.SHELL(id)"));
+        let named = [rule(&["Originate"], &[("Variable.CALLERID(num)", &["*"])])];
+        assert_eq!(denied(&named, &with("CALLERID(num)=1")), None);
     }
 
     #[test]

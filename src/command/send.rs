@@ -89,6 +89,10 @@ impl Errand<'_> {
             return Err(CommandError::new(Code::Unavailable, text));
         }
         let waited = until(deadline, ready.wait_for(|ready| *ready)).await;
+        if let Some(Err(_)) = waited {
+            let text = format!("the session to {} has ended", self.command.server);
+            return Err(CommandError::new(Code::Unavailable, text));
+        }
         // Checked again here: what was ready at once may still be too late.
         if waited.is_none() || deadline.is_some_and(|at| Instant::now() >= at) {
             return Err(deadline_passed(self.command));
