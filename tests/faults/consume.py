@@ -4,7 +4,7 @@ Says "ready" once it reads. Uses the bus's own client for Python and nothing of 
 
     KIND  PLACE  SEQUENCE  ID  CRC  KEY
 
-separated by tabs: where the bus keeps it (stream sequence, or partition:offset), the message's `sequence`, `id`, CRC-32 of
+separated by tabs: where the bus keeps it (stream sequence, or topic/partition:offset), the message's `sequence`, `id`, CRC-32 of
 the body and key. Then, by KIND (`-` for what is not there):
 
     E  TAG  N  SEQUENCENUMBER  LAG         an event of the numbered source; LAG in microseconds since its Timestamp

@@ -31,7 +31,7 @@ struct Between {
 }
 
 impl<'a> Cover<'a> {
-    pub(super) fn new(bus: Bus, runs: &'a [Run], messages: &'a [Message], _: &Sightings) -> Self {
+    pub(super) fn new(bus: Bus, runs: &'a [Run], messages: &'a [Message]) -> Self {
         let mut gaps = Vec::new();
         let mut taken = Vec::new();
         let mut ups = Vec::new();
@@ -46,7 +46,7 @@ impl<'a> Cover<'a> {
                     }
                 }
                 What::Up { boot } => ups.push((message.sequence, boot)),
-                What::Event { .. } | What::Other(_) => {}
+                What::Event { .. } | What::Other => {}
             }
             taken.push(message.sequence);
         }
@@ -150,7 +150,8 @@ impl<'a> Cover<'a> {
             if first > last {
                 continue;
             }
-            let seen = self.taken.partition_point(|s| *s <= last) - self.taken.partition_point(|s| *s < first);
+            let seen =
+                self.taken.partition_point(|s| *s <= last) - self.taken.partition_point(|s| *s < first);
             count += (last - first + 1) - seen as u64;
             counted_to = last;
         }

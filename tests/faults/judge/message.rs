@@ -11,7 +11,7 @@ pub(crate) struct Message {
     pub(crate) id: u64,
     /// What was in it, hashed: CRC of the body.
     pub(crate) crc: u64,
-    /// The key, hashed.
+    /// The topic's last word (Kafka) and the key, hashed: within it there is an order.
     pub(crate) key: u64,
     /// What it says.
     pub(crate) what: What,
@@ -26,8 +26,8 @@ pub(crate) enum What {
     Gap(Gap),
     /// The link is up, in this life of Asterisk.
     Up { boot: String },
-    /// Anything else, by its state or type.
-    Other(String),
+    /// Anything else.
+    Other,
 }
 
 /// An announced gap.
@@ -62,9 +62,11 @@ impl Message {
     fn read(line: &str) -> Option<Self> {
         let mut words = line.split('\t');
         let kind = words.next()?;
-        let _place = words.next()?;
+        // Kafka keeps an order within a topic only.
+        let topic = words.next()?.split_once('/').map_or("", |(topic, _)| topic);
         let sequence = words.next()?.parse().ok()?;
-        let (id, crc, key) = (hash(words.next()?), words.next()?.parse().ok()?, hash(words.next()?));
+        let (id, crc) = (hash(words.next()?), words.next()?.parse().ok()?);
+        let key = hash(&(topic, words.next()?));
         let rest: Vec<&str> = words.collect();
         let what = match (kind, rest.as_slice()) {
             ("E", [tag, n, number, lag]) => What::Event {
@@ -80,15 +82,14 @@ impl Message {
                 bus: (*bus != "-").then(|| (*bus).to_owned()),
             }),
             ("L", ["up", boot]) => What::Up { boot: (*boot).to_owned() },
-            ("L", [state, _]) => What::Other((*state).to_owned()),
-            ("O", [kind]) => What::Other((*kind).to_owned()),
+            ("L", [_, _]) | ("O", [_]) => What::Other,
             _ => return None,
         };
         Some(Self { sequence, id, crc, key, what })
     }
 }
 
-fn hash(text: &str) -> u64 {
+fn hash(text: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     hasher.finish()

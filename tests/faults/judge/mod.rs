@@ -116,6 +116,6 @@ pub(super) fn judge(bus: Bus, runs: &[Run], messages: &[Message]) -> Verdict {
         Verdict { sent: runs.iter().map(|run| run.events.len() as u64).sum(), ..Verdict::default() };
     let sightings = Sightings::collect(bus, runs, messages, &mut verdict);
     verdict.seen = sightings.count();
-    Cover::new(bus, runs, messages, &sightings).close(&sightings, &mut verdict);
+    Cover::new(bus, runs, messages).close(&sightings, &mut verdict);
     verdict
 }

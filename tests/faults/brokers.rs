@@ -1,0 +1,117 @@
+//! One NATS and one Kafka for all faults, each behind a wire that can be cut. A test has them alone.
+
+use std::net::TcpListener;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use amibus_services::{Kafka, KafkaOptions, Nats};
+
+use super::proxy::Proxy;
+
+/// Which broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Nats,
+    Kafka,
+}
+
+impl Which {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Nats => "nats-server",
+            Self::Kafka => "Kafka",
+        }
+    }
+}
+
+/// The brokers and the wires to them.
+pub(super) struct Brokers {
+    pub(super) nats: Nats,
+    pub(super) kafka: Kafka,
+    nats_wire: Proxy,
+    /// Kafka's own consumers come this way too: a broker has one address.
+    kafka_wire: Proxy,
+}
+
+/// The brokers, alone, running and reachable.
+pub(super) fn brokers() -> MutexGuard<'static, Brokers> {
+    static BROKERS: OnceLock<Mutex<Brokers>> = OnceLock::new();
+    let mutex = BROKERS.get_or_init(|| Mutex::new(Brokers::start()));
+    let mut brokers = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    brokers.heal();
+    brokers
+}
+
+impl Brokers {
+    fn start() -> Self {
+        let (nats_wire, kafka_wire) = (Proxy::start(), Proxy::start());
+        let nats = Nats::jetstream();
+        nats_wire.lead_to(nats.port(0));
+        let kafka = Kafka::start(&KafkaOptions {
+            properties: format!("advertised.listeners=PLAINTEXT://127.0.0.1:{}", kafka_wire.port()),
+            ..KafkaOptions::default()
+        });
+        kafka_wire.lead_to(kafka.port(0));
+        Self { nats, kafka, nats_wire, kafka_wire }
+    }
+
+    /// Undoes what a test that failed has left.
+    fn heal(&mut self) {
+        for which in [Which::Nats, Which::Kafka] {
+            self.wire(which).mend();
+            self.resume(which);
+            let port = if which == Which::Nats { self.nats.port(0) } else { self.kafka.port(0) };
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                self.restart(which);
+            }
+        }
+    }
+
+    /// Where amibus finds NATS: through the wire.
+    pub(super) fn nats_url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.nats_wire.port())
+    }
+
+    /// Where everybody finds Kafka: through the wire.
+    pub(super) fn kafka_address(&self) -> String {
+        format!("127.0.0.1:{}", self.kafka_wire.port())
+    }
+
+    pub(super) fn wire(&self, which: Which) -> &Proxy {
+        match which {
+            Which::Nats => &self.nats_wire,
+            Which::Kafka => &self.kafka_wire,
+        }
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(&mut self, which: Which) {
+        match which {
+            Which::Nats => self.nats.kill(),
+            Which::Kafka => self.kafka.kill(),
+        }
+    }
+
+    /// Starts it again on its data, and waits until it answers.
+    pub(super) fn restart(&mut self, which: Which) {
+        match which {
+            Which::Nats => self.nats.restart(),
+            Which::Kafka => self.kafka.restart(),
+        }
+    }
+
+    /// SIGSTOP.
+    pub(super) fn pause(&self, which: Which) {
+        match which {
+            Which::Nats => self.nats.pause(),
+            Which::Kafka => self.kafka.pause(),
+        }
+    }
+
+    /// SIGCONT.
+    pub(super) fn resume(&self, which: Which) {
+        match which {
+            Which::Nats => self.nats.resume(),
+            Which::Kafka => self.kafka.resume(),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! One amibus between one source and the two durable buses, and what their consumers saw.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use amibus_services::{Process, Program};
+
+use super::brokers::Brokers;
+use super::consumer::Consumer;
+use super::judge::{Bus, Run, Verdict, What};
+
+/// How long anything that must happen may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+const START_SECONDS: u64 = 30;
+/// With nothing new for so long, it is looked whether all is there.
+const QUIET: Duration = Duration::from_millis(1_500);
+/// With nothing new for so long, nothing will come any more: longer than amibus's longest wait between two tries.
+const SILENT: Duration = Duration::from_secs(12);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Where amibus finds its source.
+pub(super) struct Source<'a> {
+    pub(super) port: u16,
+    pub(super) user: &'a str,
+    pub(super) secret: &'a str,
+}
+
+/// amibus at work.
+pub(super) struct Rig {
+    pub(super) amibus: Program,
+    pub(super) consumers: [Consumer; 2],
+}
+
+impl Rig {
+    /// Starts all of it. `name` is the first word of its topics and the name of its stream, so that no two rigs meet.
+    /// Events are kept in `spool`, or in amibus's own directory.
+    pub(super) fn start(brokers: &Brokers, name: &str, source: &Source<'_>, spool: Option<&Path>) -> Self {
+        let mut amibus = Program::prepare("amibus");
+        let spool = spool.map_or_else(|| amibus.directory().join("spool"), Path::to_path_buf);
+        let file = amibus.directory().join("amibus.toml");
+        let text = configuration(brokers, name, source, &spool, amibus.port(0));
+        std::fs::write(&file, text).expect("the configuration is written");
+        let program = env!("CARGO_BIN_EXE_amibus").to_owned();
+        amibus.start(
+            vec![program, "run".into(), "-c".into(), file.display().to_string()],
+            START_SECONDS,
+            |process| get(process, "/ready").is_some_and(|(status, _)| status == 200),
+        );
+        let directory = amibus.directory().to_owned();
+        let consumer = |bus, address: &str| Consumer::start(bus, address, name, name, &directory);
+        let consumers =
+            [consumer(Bus::JetStream, &brokers.nats.url()), consumer(Bus::Kafka, &brokers.kafka_address())];
+        Self { amibus, consumers }
+    }
+
+    /// Resident memory of amibus, in KiB.
+    pub(super) fn resident_kib(&self) -> u64 {
+        let pid = self.amibus.pid().expect("amibus runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("amibus lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).expect("VmRSS")
+    }
+
+    /// Reads what both consumers have stored.
+    pub(super) fn read(&mut self) {
+        self.consumers.iter_mut().for_each(Consumer::read);
+    }
+
+    /// How many messages each consumer has stored.
+    pub(super) fn stored(&mut self) -> [usize; 2] {
+        self.read();
+        self.consumers.each_ref().map(|consumer| consumer.messages.len())
+    }
+
+    /// How many times the link has been told to be up, on NATS.
+    pub(super) fn ups(&mut self) -> usize {
+        self.read();
+        self.consumers[0].messages.iter().filter(|m| matches!(m.what, What::Up { .. })).count()
+    }
+
+    /// Waits until `done`.
+    pub(super) fn wait(&mut self, what: &str, within: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + within;
+        while !done(self) {
+            assert!(Instant::now() < deadline, "{what} did not happen within {within:?}; {}", self.state());
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until every bus has brought something new.
+    pub(super) fn wait_for_progress(&mut self) {
+        let before = self.stored();
+        self.wait("progress on both buses", PATIENCE, |rig| {
+            rig.stored().iter().zip(before).all(|(now, before)| *now > before)
+        });
+    }
+
+    /// Waits until both have seen the end of the source, and until all is there or nothing comes any more.
+    ///
+    /// `mark` has the source send a few more events under the tag that it answers.
+    pub(super) fn settle(&mut self, within: Duration, mut mark: impl FnMut() -> String) {
+        let deadline = Instant::now() + within;
+        let mut marks = Vec::new();
+        let from = self.stored();
+        let mut next = Instant::now();
+        loop {
+            if Instant::now() >= next {
+                marks.push(mark());
+                next = Instant::now() + Duration::from_secs(2);
+            }
+            thread::sleep(POLL);
+            self.read();
+            let seen = |(consumer, from): (&Consumer, usize)| marks.iter().any(|tag| consumer.has(from, tag));
+            if self.consumers.iter().zip(from).all(seen) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the end was not seen within {within:?}; {}", self.state());
+        }
+    }
+
+    /// What the judge says of both buses, once all is there or nothing comes any more.
+    pub(super) fn verdicts(&mut self, runs: &[Run]) -> [Verdict; 2] {
+        loop {
+            self.read();
+            let quiet = self.consumers.each_ref().map(|consumer| consumer.progress.elapsed());
+            if quiet.iter().all(|time| *time > QUIET) {
+                let verdicts = self.consumers.each_ref().map(|consumer| consumer.verdict(runs));
+                let silent = quiet.iter().all(|time| *time > SILENT);
+                if silent || verdicts.iter().all(Verdict::is_clean) {
+                    return verdicts;
+                }
+            }
+            thread::sleep(POLL * 4);
+        }
+    }
+
+    /// For a person: where everybody stands.
+    fn state(&self) -> String {
+        let ready = get(&self.amibus, "/ready");
+        let stored = self.consumers.each_ref().map(|consumer| (consumer.bus, consumer.messages.len()));
+        format!("stored: {stored:?}, amibus says {ready:?}")
+    }
+}
+
+/// Signs of life are asked for often, so that a cut of seconds is noticed.
+fn configuration(brokers: &Brokers, name: &str, source: &Source<'_>, spool: &Path, http: u16) -> String {
+    let spool: PathBuf = spool.to_owned();
+    format!(
+        r#"
+prefix = "{name}"
+
+[[server]]
+name = "pbx"
+url = "ami://127.0.0.1:{port}"
+username = "{user}"
+secret = "{secret}"
+connect_timeout = "2s"
+ping_interval = "1s"
+ping_deadline = "2s"
+reconnect_max = "1s"
+
+[spool]
+dir = "{spool}"
+
+[bus.nats]
+url = "{nats}"
+stream = "{name}"
+
+[bus.kafka]
+brokers = "{kafka}"
+
+[http]
+listen = "127.0.0.1:{http}"
+"#,
+        port = source.port,
+        user = source.user,
+        secret = source.secret,
+        spool = spool.display(),
+        nats = brokers.nats_url(),
+        kafka = brokers.kafka_address(),
+    )
+}
+
+/// `GET path` from amibus: status and body. `None` while nobody listens.
+pub(super) fn get(process: &Process, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", process.port(0))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}

@@ -1,0 +1,77 @@
+//! A row a fault: what was done, what was sent, what became of it.
+
+use std::env;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::time::Instant;
+
+use super::extent::is_long;
+use super::judge::Verdict;
+
+const HEADING: &str = "fault | times | sent | seen (NATS, Kafka) | announced (NATS, Kafka) | repeats (NATS, Kafka) | \
+                       lost unannounced | breaches | seconds | notes";
+
+/// One row in the making.
+pub(super) struct Row {
+    fault: String,
+    times: u32,
+    notes: Vec<String>,
+    begun: Instant,
+}
+
+impl Row {
+    pub(super) fn begin(fault: &str, times: u32) -> Self {
+        Self { fault: fault.to_owned(), times, notes: Vec::new(), begun: Instant::now() }
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    /// Writes the row down (`AMIBUS_FAULTS_TABLE` names the file), and panics where a promise was broken.
+    pub(super) fn end(mut self, verdicts: &[Verdict; 2]) {
+        let pair = |of: fn(&Verdict) -> u64| format!("{}, {}", of(&verdicts[0]), of(&verdicts[1]));
+        let sum = |of: fn(&Verdict) -> u64| verdicts.iter().map(of).sum::<u64>();
+        let overclaimed = sum(|v| v.claimed_but_seen);
+        if overclaimed > 0 {
+            self.note(format!("gaps claimed {overclaimed} numbers that were seen"));
+        }
+        self.note(format!("gaps {}", pair(|v| v.gaps)));
+        let row = format!(
+            "{} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {}",
+            self.fault,
+            self.times,
+            verdicts[0].sent,
+            pair(|v| v.seen),
+            pair(|v| v.announced),
+            pair(|v| v.repeats),
+            sum(|v| v.lost),
+            sum(|v| v.breaches),
+            self.begun.elapsed().as_secs_f64(),
+            self.notes.join("; "),
+        );
+        show(&row);
+        for (bus, verdict) in ["NATS", "Kafka"].iter().zip(verdicts) {
+            assert!(
+                verdict.is_clean(),
+                "{bus}: {} lost unannounced, {} breaches\n{HEADING}\n{row}\n{}",
+                verdict.lost,
+                verdict.breaches,
+                verdict.told.join("\n")
+            );
+            assert!(verdict.seen > 0, "{bus}: nothing was seen, so nothing was shown");
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the table is what the long form is run for")]
+fn show(row: &str) {
+    if is_long() {
+        eprintln!("{HEADING}");
+    }
+    eprintln!("{row}");
+    if let Some(path) = env::var_os("AMIBUS_FAULTS_TABLE") {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        writeln!(file.expect("the file of the table"), "{row}").expect("a row of the table");
+    }
+}
