@@ -12,6 +12,13 @@ pub(crate) const QUEUED_RECORDS: u32 = 100_000;
 const QUEUED_KIB: u32 = 256 * 1024;
 /// How long a producer waits for more records before it sends, in milliseconds. Batches come whole, so hardly.
 const LINGER_MS: u32 = 1;
+/// How many requests with records are on their way to one broker.
+///
+/// With more, events were lost that had been reported as stored, on real Kafka 4: a broker takes any first sequence
+/// number of a producer that it does not know in a partition. So when the first request is turned away (a partition
+/// that is just coming up) and the second is not, the second is stored, and librdkafka takes that for a sign that the
+/// first was, too (`rd_kafka_dr_implicit_ack`). A request holds a whole batch of one partition, so little is lost.
+const IN_FLIGHT_REQUESTS: u32 = 1;
 /// The longest pause between two attempts to connect, in milliseconds.
 const RECONNECT_MAX_MS: u32 = 2_000;
 /// How long a reply waits for its topic to come into being, in milliseconds.
@@ -55,6 +62,7 @@ fn producer(settings: &Settings) -> ClientConfig {
     }
     config.set("enable.idempotence", "true");
     config.set("acks", "all");
+    config.set("max.in.flight.requests.per.connection", IN_FLIGHT_REQUESTS.to_string());
     config.set("message.max.bytes", settings.max_message_bytes.to_string());
     config
 }

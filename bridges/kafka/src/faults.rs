@@ -58,7 +58,8 @@ fn judge(code: RDKafkaErrorCode) -> (FaultKind, Decision) {
         | Code::MessageTimedOut
         | Code::OperationTimedOut
         | Code::RequestTimedOut
-        | Code::TimedOutQueue => FaultKind::TimedOut,
+        | Code::TimedOutQueue
+        | Code::NoOffset => FaultKind::TimedOut,
         Code::QueueFull => FaultKind::Full,
         _ => FaultKind::Unreachable,
     };

@@ -5,6 +5,8 @@
 //!
 //! - The idempotent producer stores a partition's records in the order of [`Generation::send`], without repeats,
 //!   through its own retries.
+//! - One request is on its way to a broker at a time, and a record counts as stored once its place is known: what
+//!   librdkafka only concludes is not believed.
 //! - No record times out alone, and a record that the broker refuses for good ends the producer (librdkafka's
 //!   gapless guarantee). So what is stored of a partition is at any time a prefix of what was sent.
 //! - When a batch must be stopped, its whole producer is *retired*: under a lock that excludes senders everything
@@ -27,6 +29,7 @@ use rdkafka::{
     ClientContext, Statistics,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
+    message::Message as _,
     producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
 };
 
@@ -70,6 +73,8 @@ impl ProducerContext for Context {
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
         let outcome = match result {
+            // Without a place, librdkafka only concludes that the record was stored: see `IN_FLIGHT_REQUESTS`.
+            Ok(stored) if stored.offset() < 0 => Err(RDKafkaErrorCode::NoOffset),
             Ok(_) => Ok(()),
             Err((error, _)) => Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
         };

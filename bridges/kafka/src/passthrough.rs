@@ -37,8 +37,14 @@ const PROMISED: &[(&str, &str)] = &[
     ("enable.auto.offset.store", "a command is committed after its outcome is recorded, not before"),
     ("enable.gapless.guarantee", "a message must not be stored where an earlier one of the same call failed"),
     ("enable.idempotence", "a retry inside the client must neither repeat nor reorder messages"),
-    ("max.in.flight", "the idempotent producer sets it"),
-    ("max.in.flight.requests.per.connection", "the idempotent producer sets it"),
+    (
+        "max.in.flight",
+        "requests to a broker follow one another, so that a refused one is not taken for stored",
+    ),
+    (
+        "max.in.flight.requests.per.connection",
+        "requests to a broker follow one another, so that a refused one is not taken for stored",
+    ),
     ("message.send.max.retries", "publish_timeout alone bounds the retries"),
     ("plugin.library.paths", "it would load code into this process"),
     ("queuing.strategy", "messages leave in the order in which they were offered"),

@@ -9,6 +9,7 @@ use std::{
 use amibus_contract::{Fault, FaultKind};
 use rdkafka::{
     config::FromClientConfigAndContext,
+    error::RDKafkaErrorCode,
     message::OwnedHeaders,
     producer::{FutureProducer, FutureRecord, Producer, PurgeConfig},
     util::Timeout,
@@ -62,6 +63,8 @@ impl Post {
         };
         let wait = Timeout::After(self.settings.publish_timeout);
         match producer.send(record, wait).await {
+            // Without a place, librdkafka only concludes that the record was stored.
+            Ok(stored) if stored.offset < 0 => Err(faults::of_code(RDKafkaErrorCode::NoOffset, letter.topic)),
             Ok(stored) => Ok(Place { partition: stored.partition, offset: stored.offset }),
             Err((error, _)) => Err(faults::of(&error, letter.topic)),
         }

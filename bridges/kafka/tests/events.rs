@@ -8,8 +8,10 @@ use amibus_contract::{
 };
 use amibus_services::{Kafka, KafkaOptions};
 
+use rdkafka::consumer::{BaseConsumer, Consumer};
+
 use crate::{
-    rig::{Got, KafkaRig, Watcher},
+    rig::{Got, KafkaRig, Watcher, config},
     values,
 };
 
@@ -337,4 +339,43 @@ async fn a_topic_that_was_deleted_is_made_again() {
     publish_all(&mut *outlet, &events(&rig, 10..20, 1), 10).await;
     let mut watcher = rig.watch(&[&rig.topic("event")]);
     assert_order(&see(&mut watcher, 10..20).await);
+}
+
+/// A broker turns requests away from a partition that is just coming up. With several requests on their way, the
+/// first was lost and reported as stored in one of some hundred topics: see `IN_FLIGHT_REQUESTS`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_reported_as_stored_in_a_new_topic_is_there() {
+    const LANES: usize = 4;
+    const TOPICS: usize = 30;
+    const MESSAGES: usize = 100;
+    let mut rig = KafkaRig::shared();
+    // One record a request makes many requests.
+    let many = values::extra(&[("batch.num.messages", "1"), ("linger.ms", "0")]);
+    rig.values = rig.values.with("partitions", Value::Integer(2)).with("librdkafka", many);
+    let bridge = rig.bridge();
+    let lane = |lane: usize| {
+        let (bridge, brokers, own) = (bridge.clone(), rig.brokers.clone(), rig.prefix.clone());
+        async move {
+            let mut outlet = outlet(&bridge).await;
+            let consumer: BaseConsumer = config(&brokers).create().expect("a consumer");
+            for topic in 0..TOPICS {
+                let prefix = format!("{own}-{lane}-{topic}");
+                let messages: Vec<Message> =
+                    (0..MESSAGES).map(|n| message(&prefix, Kind::Event, "pbx1", n, KEYS, 50)).collect();
+                let faults = publish_all(&mut *outlet, &messages, MESSAGES).await;
+                let ends = [0, 1].map(|partition| {
+                    let topic = format!("{prefix}.event");
+                    consumer
+                        .fetch_watermarks(&topic, partition, SEEN_WITHIN)
+                        .expect("the end of the partition")
+                        .1
+                });
+                assert_eq!((ends.iter().sum(), faults), (MESSAGES as i64, Vec::new()), "{prefix}");
+            }
+        }
+    };
+    let lanes: Vec<_> = (0..LANES).map(|n| tokio::spawn(lane(n))).collect();
+    for lane in lanes {
+        lane.await.expect("a lane");
+    }
 }
