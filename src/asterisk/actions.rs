@@ -5,6 +5,9 @@
 //! after the login where it is booted and the user may read that class. So a user who may not read it is
 //! waited for [`BOOT_GRACE`]; one who was seen to read it, up to [`BOOT_DEADLINE`].
 //!
+//! While a ping is overdue the session is not ready: what is asked then is refused at once, though the
+//! connection is kept until the action that runs is late.
+//!
 //! Invariants: each [`Actions::run`] ends in exactly one answer, at its deadline at the latest; an action is
 //! written at most once; an answer that says it was not written is true.
 
@@ -44,7 +47,7 @@ const LATE: Duration = Duration::from_secs(1);
 /// Why an action has no reply.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ActionFailure {
-    /// There is no session. Asterisk never saw the action.
+    /// There is no session, or one over which nothing comes. Asterisk never saw the action.
     #[error("not connected to Asterisk")]
     NotConnected,
     /// There is a session, but Asterisk is still loading its modules. It never saw the action.
@@ -102,6 +105,8 @@ enum State {
     Down,
     LoggedIn,
     Ready,
+    /// It was ready, and a ping is overdue.
+    Silent,
 }
 
 /// Sends actions to one server. Clones send over the same session.
@@ -138,7 +143,7 @@ impl Actions {
     /// See [`ActionFailure`]: they say whether Asterisk may have seen it.
     pub async fn run(&self, action: Action, deadline: Instant) -> Result<Reply, ActionFailure> {
         match *self.state.borrow() {
-            State::Down => return Err(ActionFailure::NotConnected),
+            State::Down | State::Silent => return Err(ActionFailure::NotConnected),
             State::LoggedIn => return Err(ActionFailure::NotBooted),
             State::Ready => {}
         }
@@ -175,7 +180,7 @@ pub struct ActionSession {
     incoming: mpsc::Receiver<Request>,
     state: watch::Sender<State>,
     ready: watch::Sender<bool>,
-    /// Whether the user was seen to read `FullyBooted`.
+    /// Whether the user was seen to read `FullyBooted`, and has not missed it since.
     reads_boot: bool,
     token: u64,
 }
@@ -244,6 +249,8 @@ impl ActionSession {
                 () = at(boot_by), if !desk.booted => {
                     tracing::debug!(server = self.settings.name, "no FullyBooted: the user may not read it");
                     desk.booted = true;
+                    // If it could once, it cannot any more.
+                    self.reads_boot = false;
                 }
             }
             if let (None, Some(since)) = (boot_by, desk.since) {
@@ -256,6 +263,7 @@ impl ActionSession {
                 tracing::info!(server = self.settings.name, booted = desk.read_boot, "ready for actions");
                 self.set(State::Ready);
             }
+            self.listen(wire.is_silent());
         };
         self.set(State::Down);
         let cut = wire.close(|output| desk.hear(output)) > 0;
@@ -272,6 +280,22 @@ impl ActionSession {
         match wire.send(&request.action, self.token, request.deadline) {
             Ok(()) => drop(desk.waiting.insert(self.token, request.answer)),
             Err(_) => refuse(request),
+        }
+    }
+
+    /// Takes no requests while `silent`.
+    fn listen(&self, silent: bool) {
+        let state = *self.state.borrow();
+        match (state, silent) {
+            (State::Ready, true) => {
+                tracing::warn!(
+                    server = self.settings.name,
+                    "no answer to a ping: no actions until one comes"
+                );
+                self.set(State::Silent);
+            }
+            (State::Silent, false) => self.set(State::Ready),
+            _ => {}
         }
     }
 

@@ -3,6 +3,11 @@
 //! Order of what a sink is told: `up`, everything since the login in the order of the wire, `down`, and so on.
 //! Events that come before Asterisk has said who it is are held, at most [`HELD_BYTES`] of them or for
 //! [`IDENTITY_DEADLINE`]; then `up` is told with what is known, and they follow.
+//!
+//! Snapshots are asked for on this same session, after `up`, so that each has its place among the events: one is
+//! what Asterisk said between the event before it and the event after it. While Asterisk still loads its modules
+//! it refuses some lists, so they wait for `FullyBooted`, or for [`BOOT_GRACE`] where that does not come (the user
+//! may not read it). If it comes after all, they are asked for once more.
 
 use std::{
     sync::Arc,
@@ -14,14 +19,17 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    actions::BOOT_GRACE,
     identity::Identity,
     link::{DownReason, Ended, Retries, Role, log_end, open},
     settings::ServerSettings,
-    wire::{Wire, now},
+    wire::{Wire, at, now},
 };
 
-/// Bytes of events held until Asterisk has said who it is.
+/// Bytes of events, [`HELD_OVERHEAD_BYTES`] for each included, held until Asterisk has said who it is.
 pub const HELD_BYTES: usize = 8 * 1024 * 1024;
+/// What a held event is reckoned to take besides its bytes.
+pub const HELD_OVERHEAD_BYTES: usize = size_of::<Held>() + 16;
 /// How long Asterisk has for that.
 pub const IDENTITY_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a goodbye may take.
@@ -113,6 +121,7 @@ pub(super) async fn watch(
 ) -> Ended {
     let mut watch = Watch::new(settings, sink, boot);
     loop {
+        let snapshots_due = watch.snapshots_due();
         let step = tokio::select! {
             () = shutdown.cancelled() => {
                 wire.leave(LEAVE_DEADLINE, |output, at| watch.hear(output, at)).await;
@@ -121,6 +130,10 @@ pub(super) async fn watch(
                 return Ended { reason: DownReason::Stopping, since: watch.since };
             }
             step = wire.step(|output, at| watch.hear(output, at)) => step,
+            () = at(snapshots_due) => {
+                watch.want_snapshots();
+                Ok(0)
+            }
         };
         match step {
             Ok(bytes) => watch.sink.read(bytes),
@@ -155,6 +168,10 @@ struct Watch<'a, S> {
     held_bytes: usize,
     wanted: Vec<(Action, u64, Duration)>,
     up: bool,
+    /// Whether `FullyBooted` was read.
+    booted: bool,
+    /// Whether snapshots were asked for, and whether Asterisk was known to be booted then.
+    asked: Option<bool>,
     since: Option<Instant>,
     /// Whether Asterisk said that it stops, and then whether it restarts.
     shutdown: Option<bool>,
@@ -172,6 +189,8 @@ impl<'a, S: EventSink> Watch<'a, S> {
             held_bytes: 0,
             wanted: Vec::new(),
             up: false,
+            booted: false,
+            asked: None,
             since: None,
             shutdown: None,
         }
@@ -181,7 +200,10 @@ impl<'a, S: EventSink> Watch<'a, S> {
         match output {
             Output::Banner(version) => version.clone_into(&mut self.identity.ami),
             Output::LoggedIn => self.on_login(),
-            Output::FullyBooted => {}
+            Output::FullyBooted => {
+                self.booted = true;
+                self.want_snapshots();
+            }
             Output::Event(frame) => self.on_event(frame, at),
             Output::Other(frame) if self.up => self.sink.other(frame, at),
             Output::Other(frame) => self.hold(frame, |frame| Held::Other(frame, at)),
@@ -213,7 +235,7 @@ impl<'a, S: EventSink> Watch<'a, S> {
     }
 
     fn hold(&mut self, frame: Frame<'_>, held: impl FnOnce(OwnedFrame) -> Held) {
-        self.held_bytes += frame.raw().len();
+        self.held_bytes += frame.raw().len() + HELD_OVERHEAD_BYTES;
         self.held.push(held(frame.to_owned()));
         if self.held_bytes > HELD_BYTES {
             self.go_up();
@@ -250,6 +272,23 @@ impl<'a, S: EventSink> Watch<'a, S> {
                 Held::Other(frame, at) => self.sink.other(frame.frame(), at),
             }
         }
+        if self.booted {
+            self.want_snapshots();
+        }
+    }
+
+    /// When snapshots are asked for though `FullyBooted` has not been read.
+    fn snapshots_due(&self) -> Option<std::time::Instant> {
+        let waits = self.up && self.asked.is_none();
+        self.since.filter(|_| waits).map(|since| (since + BOOT_GRACE).into_std())
+    }
+
+    /// Asks for the snapshots, once `up` is told; again only if they were asked for before the boot was over.
+    fn want_snapshots(&mut self) {
+        if !self.up || self.asked.is_some_and(|booted| booted || !self.booted) {
+            return;
+        }
+        self.asked = Some(self.booted);
         let settings = self.settings;
         self.want(settings.snapshots.iter().map(String::as_str), SNAPSHOTS, settings.action_deadline);
     }

@@ -134,10 +134,12 @@ impl fmt::Display for Role {
     }
 }
 
-/// Connects, ready to log in.
+/// Connects, ready to log in within what is left of the time for both.
 pub(super) async fn open(settings: &Arc<ServerSettings>, events: EventMask) -> Result<Wire, DownReason> {
+    let begun = Instant::now();
     let stream = dial(&settings.target, settings.connect_timeout).await?;
-    let session = Session::new(settings.session(events), now());
+    let left = settings.connect_timeout.saturating_sub(begun.elapsed());
+    let session = Session::new(settings.session(events, left), now());
     let unsendable =
         |error: ActionError| DownReason::Broken { text: error.to_string(), retry: Retry::Slowly };
     let session = session.map_err(unsendable)?;
@@ -157,6 +159,9 @@ pub(super) fn log_end(settings: &ServerSettings, role: Role, ended: &Ended, wait
             %server, session = %role, username = settings.username, retry_in,
             "the user is logged in already: amibus needs two sessions, so set allowmultiplelogin=yes in manager.conf"
         ),
+        DownReason::Refused(LoginError::ShuttingDown) => {
+            tracing::warn!(%server, session = %role, target = %settings.target, %reason, retry_in, "not connected");
+        }
         DownReason::Refused(error) => {
             tracing::error!(%server, session = %role, username = settings.username, %error, retry_in, "login refused");
         }

@@ -251,7 +251,7 @@ async fn tls_trusts_whom_it_is_told_to() {
     let clear = Target::Ami { host: "127.0.0.1".to_owned(), port: asterisk.amis_port() };
     let mistaken = ServerSettings {
         target: clear,
-        login_timeout: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(1),
         ..settings(&asterisk, "full")
     };
     let watched = Watched::start(mistaken);

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 pub const DEFAULT_AMI_PORT: u16 = 5038;
 /// The port of AMI over TLS, where none is given.
 pub const DEFAULT_AMIS_PORT: u16 = 5039;
-/// From the first packet to a connection, TLS included.
+/// From the first packet to the end of the login, TLS included. Asterisk pauses 1 s before it refuses one.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first wait before connecting again.
 pub const DEFAULT_BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -87,10 +87,8 @@ pub struct ServerSettings {
     pub login: LoginMethod,
     /// Which events are asked for.
     pub events: EventMask,
-    /// From the first packet to a connection, TLS included.
+    /// From the first packet to the end of the login, TLS included.
     pub connect_timeout: Duration,
-    /// From the connection to the end of the login.
-    pub login_timeout: Duration,
     /// Silence after which a ping is sent.
     pub ping_interval: Duration,
     /// Silence after a ping that means the connection is dead.
@@ -130,7 +128,6 @@ impl ServerSettings {
             login: LoginMethod::default(),
             events: EventMask::default(),
             connect_timeout: DEFAULT_CONNECT_TIMEOUT,
-            login_timeout: config::DEFAULT_LOGIN_DEADLINE,
             ping_interval: config::DEFAULT_PING_INTERVAL,
             ping_deadline: config::DEFAULT_PING_DEADLINE,
             action_deadline: config::DEFAULT_ACTION_DEADLINE,
@@ -144,8 +141,8 @@ impl ServerSettings {
         }
     }
 
-    /// What a session over a connection to this server needs.
-    pub fn session(&self, events: EventMask) -> SessionConfig {
+    /// What a session over a connection to this server needs; `login_within` is left for the login.
+    pub fn session(&self, events: EventMask, login_within: Duration) -> SessionConfig {
         SessionConfig {
             username: self.username.clone(),
             secret: self.secret.clone(),
@@ -153,7 +150,7 @@ impl ServerSettings {
             event_mask: events,
             ping_interval: self.ping_interval,
             ping_deadline: self.ping_deadline,
-            login_deadline: self.login_timeout,
+            login_deadline: login_within,
             action_deadline: self.action_deadline,
             limits: self.limits.clone(),
             action_ids: self.action_ids.clone(),

@@ -65,7 +65,7 @@ impl Wire {
     ) -> Result<usize, WireError> {
         if self.unwritten.is_empty()
             && !self.mute
-            && let Some(bytes) = self.session.next_transmit()
+            && let Some(bytes) = self.session.next_transmit(now())
         {
             self.unwritten = bytes.into();
         }
@@ -116,6 +116,11 @@ impl Wire {
 
     pub(super) fn can_send(&self) -> bool {
         self.session.check_send().is_ok()
+    }
+
+    /// Whether a ping is overdue: Asterisk may be at an action that takes long, or gone.
+    pub(super) fn is_silent(&self) -> bool {
+        self.session.check_send() == Err(SendError::Silent)
     }
 
     /// Says goodbye, if that can be done at once, so that Asterisk's log shows a logoff.

@@ -178,7 +178,7 @@ impl Decoder {
         };
         self.banner_seen = true;
         self.searched = 0;
-        self.may_follow = major_version(line).is_none_or(|major| major < FIRST_AMI_WITHOUT_FOLLOWS);
+        self.may_follow = major_version(line).is_some_and(|major| major < FIRST_AMI_WITHOUT_FOLLOWS);
         Ok(Decoded::Banner { line, consumed: line.len() + CRLF.len() })
     }
 

@@ -71,6 +71,9 @@ pub enum SendError {
     /// The login has not succeeded yet.
     #[error("not logged in")]
     NotLoggedIn,
+    /// A ping is overdue: Asterisk runs an action that takes long, or the connection is dead.
+    #[error("Asterisk has not answered for a while")]
+    Silent,
     /// As many actions as [`Limits::pending_actions`](crate::Limits) are waiting for their reply.
     #[error("{limit} actions are waiting for their reply")]
     TooManyPending {

@@ -12,6 +12,10 @@ pub const MAX_EMPTY_LINES: usize = 4_096;
 pub const MAX_LIST_ITEMS: usize = 100_000;
 /// Bytes of one event list, its response and its end included.
 pub const MAX_LIST_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that all event lists of a session may take together while they are gathered.
+pub const MAX_LISTS_BYTES: usize = 128 * 1024 * 1024;
+/// What an item of a list is reckoned to take besides its bytes.
+pub const ITEM_OVERHEAD_BYTES: usize = 32;
 /// Actions of a session that are sent or waiting to be, and not answered in full.
 pub const MAX_PENDING_ACTIONS: usize = 1_024;
 
@@ -30,6 +34,8 @@ pub struct Limits {
     pub list_items: usize,
     /// Bytes of one event list, its response and its end included.
     pub list_bytes: usize,
+    /// Bytes of all event lists that are being gathered, [`ITEM_OVERHEAD_BYTES`] for each item included.
+    pub lists_bytes: usize,
     /// Actions sent, or waiting to be, and not yet answered in full.
     pub pending_actions: usize,
 }
@@ -43,6 +49,7 @@ impl Default for Limits {
             empty_lines: MAX_EMPTY_LINES,
             list_items: MAX_LIST_ITEMS,
             list_bytes: MAX_LIST_BYTES,
+            lists_bytes: MAX_LISTS_BYTES,
             pending_actions: MAX_PENDING_ACTIONS,
         }
     }

@@ -5,8 +5,16 @@
 //! The names of last events cannot be derived. `Hangup` is a list only when it was given a `/regex/`,
 //! and an empty list may be an Error: so the response decides, never the action. A few actions, and
 //! more of them in old versions, announce in words what follows: those are in [`UNMARKED`].
+//!
+//! An item's values come raw (`Variable` in `Status`), so one of them may hold a line `EventList: Complete`.
+//! Asterisk writes the mark before anything that a caller or a dialplan can choose, under a name that no
+//! item has, and says how many items there were (`ListItems`; some modules count wrong). All of that is
+//! looked at before an event is taken for the last.
 
-use crate::frame::Frame;
+use crate::frame::{Frame, OwnedFrame};
+
+/// How the name of a last event ends.
+const LAST: &[u8] = b"Complete";
 
 /// What follows a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +42,65 @@ const UNMARKED: &[(&str, &str, &str)] = &[
     ("Status", "follow", "StatusComplete"),
 ];
 
+/// The names of items that Asterisk 16 and 22 send: none of them ends a marked list.
+const ITEMS: &[&str] = &[
+    "Agents",
+    "AorDetail",
+    "AorList",
+    "AuthDetail",
+    "AuthList",
+    "BridgeInfoChannel",
+    "BridgeListItem",
+    "BridgeTechnologyListItem",
+    "ChannelHungup",
+    "ConfbridgeList",
+    "ConfbridgeListRooms",
+    "ContactList",
+    "ContactStatusDetail",
+    "CoreShowChannel",
+    "CoreShowChannelMap",
+    "DAHDIShowChannels",
+    "DAHDIShowStatus",
+    "DBGetResponse",
+    "DBGetTreeResponse",
+    "DeviceEntry",
+    "DeviceStateChange",
+    "EndpointDetail",
+    "EndpointList",
+    "ExtensionStatus",
+    "FAXSessionsEntry",
+    "IdentifyDetail",
+    "InboundRegistrationDetail",
+    "InboundSubscriptionDetail",
+    "LineEntry",
+    "ListDialplan",
+    "MWIGet",
+    "MeetmeList",
+    "MeetmeListRooms",
+    "OutboundRegistrationDetail",
+    "OutboundSubscriptionDetail",
+    "PRIShowSpans",
+    "ParkedCall",
+    "Parkinglot",
+    "PeerEntry",
+    "PeerStatus",
+    "PresenceStateChange",
+    "QueueMember",
+    "QueueParams",
+    "QueueEntry",
+    "QueueSummary",
+    "RegistryEntry",
+    "ResourceListDetail",
+    "Status",
+    "TransportDetail",
+    "VoicemailBoxDetail",
+    "VoicemailUserDetail",
+    "VoicemailUserEntry",
+];
+
+/// Headers that may stand before the mark in a last event.
+const BEFORE_MARK: [&str; 4] = ["Event", "Privilege", "ActionID", "ListItems"];
+
 /// Events that may carry the ActionID of a pending list without being a part of it: anybody may
 /// send a `UserEvent` with any ActionID, and `OriginateResponse` is for whoever asked for the call.
 const NEVER_ITEMS: [&str; 2] = ["UserEvent", "OriginateResponse"];
@@ -54,12 +121,35 @@ impl Follow {
         }
     }
 
-    /// Whether `event`, which carries the list's ActionID, is its last.
-    pub(crate) fn ends_with(self, event: &Frame<'_>) -> bool {
-        says(event, "Complete")
-            || says(event, "Cancelled")
-            || matches!(self, Self::Until(last) if event.is_event(last))
+    /// Whether `event`, which carries the list's ActionID, is its last; `items` came before it.
+    pub(crate) fn ends_with(self, event: &Frame<'_>, items: &[OwnedFrame]) -> bool {
+        matches!(self, Self::Until(last) if event.is_event(last)) || is_marked_end(event, items)
     }
+}
+
+fn is_marked_end(event: &Frame<'_>, items: &[OwnedFrame]) -> bool {
+    if !(says(event, "Complete") || says(event, "Cancelled")) {
+        return false;
+    }
+    let mut before = event.headers().take_while(|header| !header.is("EventList"));
+    let name = event.name();
+    before.all(|header| BEFORE_MARK.iter().any(|known| header.is(known)))
+        && !ITEMS.iter().any(|item| event.is_event(item))
+        && !items.iter().any(|item| item.frame().name().eq_ignore_ascii_case(name))
+        && (is_named_as_last(name) || counts(event, items.len()))
+}
+
+/// So are all the last events of Asterisk 16 and 22; under another name a count has to be right.
+fn is_named_as_last(name: &[u8]) -> bool {
+    let tail = name.len().checked_sub(LAST.len()).and_then(|at| name.get(at..));
+    tail.is_some_and(|tail| tail.eq_ignore_ascii_case(LAST))
+}
+
+/// Whether `ListItems` says so, where it is given.
+fn counts(event: &Frame<'_>, items: usize) -> bool {
+    let Some(count) = event.first("ListItems") else { return true };
+    let count = std::str::from_utf8(count.trim_ascii()).ok().and_then(|count| count.parse().ok());
+    count == Some(items)
 }
 
 /// Whether an event that carries the ActionID of a list can belong to it.

@@ -100,6 +100,9 @@ pub enum LoginError {
     /// `allowmultiplelogin=no`, and somebody is logged in.
     #[error("the user is logged in already, and may be only once")]
     AlreadyInUse,
+    /// It is on its way out: during a graceful stop every action is answered so.
+    #[error("Asterisk is shutting down")]
+    ShuttingDown,
     /// Asterisk said something else.
     #[error("login refused: {0}")]
     Refused(String),
@@ -109,11 +112,11 @@ pub enum LoginError {
 }
 
 impl LoginError {
-    /// When to try again. A login that is in use may be one of ours that Asterisk has not missed yet; the
-    /// rest needs a person.
+    /// When to try again. A login that is in use may be one of ours that Asterisk has not missed yet, and an
+    /// Asterisk that stops may be started again; the rest needs a person.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::AlreadyInUse => Retry::Soon,
+            Self::AlreadyInUse | Self::ShuttingDown => Retry::Soon,
             Self::WrongSecret | Self::Refused(_) | Self::NoChallenge(_) => Retry::Slowly,
         }
     }
@@ -125,6 +128,8 @@ impl LoginError {
             Self::WrongSecret
         } else if message.eq_ignore_ascii_case("Login Already In Use") {
             Self::AlreadyInUse
+        } else if message.eq_ignore_ascii_case("Asterisk is shutting down") {
+            Self::ShuttingDown
         } else {
             Self::Refused(message)
         }

@@ -2,14 +2,17 @@
 //!
 //! Invariants: an entry is reported to its caller exactly once; an entry that was given up stays
 //! behind as a tombstone that swallows what still comes for it, until its end or until it is the
-//! oldest of more than `pending_actions` tombstones; so the table is bounded by twice that number.
+//! oldest of more than `pending_actions` tombstones; so the table is bounded by twice that number. A list
+//! that has ended leaves a tombstone too, until its action's deadline: an item that comes behind what was
+//! taken for the end is no event of the server. The lists that are being gathered hold at most
+//! `lists_bytes` together.
 
 use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::action_id::ActionId;
 use crate::frame::{Frame, OwnedFrame};
-use crate::limits::Limits;
+use crate::limits::{ITEM_OVERHEAD_BYTES, Limits};
 use crate::lists::{Follow, may_be_item};
 use crate::reply::{Reply, ReplyError};
 
@@ -25,8 +28,14 @@ pub(crate) enum Purpose {
 #[derive(Debug)]
 enum State {
     Waiting,
-    Listing { follow: Follow, reply: Reply, bytes: usize },
+    Listing {
+        follow: Follow,
+        reply: Reply,
+        bytes: usize,
+    },
     Swallowing(Option<Follow>),
+    /// Its list has ended.
+    Ended,
 }
 
 #[derive(Debug)]
@@ -64,6 +73,8 @@ pub(crate) struct Pending {
     next_number: u64,
     open: usize,
     listing: usize,
+    /// Bytes of all lists that are being gathered, as [`Entry::held`] counts them.
+    held: usize,
 }
 
 impl Pending {
@@ -93,16 +104,16 @@ impl Pending {
         self.bury(limits);
     }
 
-    /// Its bytes were handed out to be written.
-    pub(crate) fn set_written(&mut self, id: &ActionId) {
-        if let Some(entry) = self.entries.get_mut(id) {
-            entry.written = true;
-        }
+    /// Its bytes are about to be handed out to be written. `false`: it is a caller's and late, so they must not.
+    pub(crate) fn set_written(&mut self, id: &ActionId, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return true };
+        entry.written = !entry.is_open() || entry.deadline > now;
+        entry.written
     }
 
-    /// The earliest deadline of an open entry.
+    /// The earliest deadline of an open entry, or of one whose list has ended.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.open_entries().map(|entry| entry.deadline).min()
+        self.entries.values().filter(|entry| entry.expires()).map(|entry| entry.deadline).min()
     }
 
     /// The latest deadline of an open entry that was written.
@@ -116,7 +127,7 @@ impl Pending {
         let follow = Follow::of(&entry.action, frame);
         match (&entry.state, entry.purpose, follow) {
             // A second response to one action: not what we asked for.
-            (State::Listing { .. } | State::Swallowing(Some(_)), ..) => {
+            (State::Listing { .. } | State::Swallowing(Some(_)) | State::Ended, ..) => {
                 self.put(id, entry);
                 Claim::NotOurs
             }
@@ -129,16 +140,15 @@ impl Pending {
             (State::Waiting, Purpose::Caller(token), Follow::Nothing) => {
                 Claim::Done(id, token, Ok(Reply::single(frame)))
             }
-            (State::Waiting, Purpose::Caller(token), _) if frame.raw().len() > limits.list_bytes => {
-                entry.state = State::Swallowing(Some(follow));
-                self.put(id.clone(), entry);
-                self.bury(limits);
-                let limit = limits.list_bytes;
-                Claim::Done(id, token, Err(ReplyError::ListTooLarge { limit, response: frame.to_owned() }))
-            }
-            (State::Waiting, Purpose::Caller(_), _) => {
-                entry.state =
-                    State::Listing { follow, reply: Reply::single(frame), bytes: frame.raw().len() };
+            (State::Waiting, Purpose::Caller(token), _) => {
+                let (reply, bytes) = (Reply::single(frame), frame.raw().len());
+                if let Some(error) = reply.broken_by(true, bytes, self.held, limits) {
+                    entry.state = State::Swallowing(Some(follow));
+                    self.put(id.clone(), entry);
+                    self.bury(limits);
+                    return Claim::Done(id, token, Err(error));
+                }
+                entry.state = State::Listing { follow, reply, bytes };
                 self.put(id, entry);
                 Claim::Taken
             }
@@ -160,21 +170,28 @@ impl Pending {
                 self.put(id, entry);
                 Claim::NotOurs
             }
+            State::Ended => {
+                self.put(id, entry);
+                Claim::Taken
+            }
             State::Swallowing(Some(follow)) => {
-                if !follow.ends_with(frame) {
-                    self.put(id, entry);
+                if follow.ends_with(frame, &[]) {
+                    entry.state = State::Ended;
                 }
+                self.put(id, entry);
                 Claim::Taken
             }
             State::Listing { follow, mut reply, bytes } => {
-                let ends = follow.ends_with(frame);
+                let ends = follow.ends_with(frame, &reply.items);
                 let bytes = bytes.saturating_add(frame.raw().len());
-                let broken = reply.broken_by(ends, bytes, limits);
+                let broken = reply.broken_by(ends, bytes, self.held, limits);
                 match (ends, broken) {
-                    (true, Some(error)) => return Claim::Done(id, token, Err(error)),
-                    (true, None) => {
+                    (true, broken) => {
+                        entry.state = State::Ended;
+                        self.put(id.clone(), entry);
+                        self.bury(limits);
                         reply.complete = Some(frame.to_owned());
-                        return Claim::Done(id, token, Ok(reply));
+                        return Claim::Done(id, token, broken.map_or(Ok(reply), Err));
                     }
                     (false, Some(error)) => {
                         entry.state = State::Swallowing(Some(follow));
@@ -194,7 +211,7 @@ impl Pending {
     }
 
     /// Gives up what is past its deadline, in the order in which it was sent. An entry that was never
-    /// written is forgotten; of another the late answer will be swallowed.
+    /// written is forgotten; of another the late answer will be swallowed. A list that has ended is forgotten.
     pub(crate) fn expire(&mut self, now: Instant, limits: &Limits) -> Vec<(Unfinished, Option<OwnedFrame>)> {
         if self.next_deadline().is_none_or(|deadline| deadline > now) {
             return Vec::new();
@@ -202,13 +219,16 @@ impl Pending {
         let due: Vec<ActionId> = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.is_open() && entry.deadline <= now)
+            .filter(|(_, entry)| entry.expires() && entry.deadline <= now)
             .map(|(id, _)| id.clone())
             .collect();
         let mut expired = Vec::new();
         for id in due {
             let Some(mut entry) = self.remove(&id) else { continue };
             let Purpose::Caller(token) = entry.purpose else { continue };
+            if matches!(entry.state, State::Ended) {
+                continue;
+            }
             let (number, written) = (entry.number, entry.written);
             let (follow, response) = match entry.state {
                 State::Listing { follow, reply, .. } => (Some(follow), Some(reply.response)),
@@ -228,7 +248,7 @@ impl Pending {
     /// Takes all that wait, in the order in which they were sent.
     pub(crate) fn drain(&mut self) -> Vec<Unfinished> {
         let mut open: Vec<(ActionId, Entry)> = self.entries.drain().filter(|(_, e)| e.is_open()).collect();
-        (self.open, self.listing) = (0, 0);
+        (self.open, self.listing, self.held) = (0, 0, 0);
         open.sort_by_key(|(_, entry)| entry.number);
         let unfinished = |(id, entry): (ActionId, Entry)| match entry.purpose {
             Purpose::Caller(token) => Some(Unfinished { id, token, written: entry.written }),
@@ -258,11 +278,13 @@ impl Pending {
     fn count_out(&mut self, entry: &Entry) {
         self.open -= usize::from(entry.is_open());
         self.listing -= usize::from(entry.is_listing());
+        self.held -= entry.held();
     }
 
     fn put(&mut self, id: ActionId, entry: Entry) {
         self.open += usize::from(entry.is_open());
         self.listing += usize::from(entry.is_listing());
+        self.held += entry.held();
         self.entries.insert(id, entry);
     }
 
@@ -280,10 +302,27 @@ impl Pending {
 
 impl Entry {
     fn is_open(&self) -> bool {
-        matches!(self.purpose, Purpose::Caller(_)) && !matches!(self.state, State::Swallowing(_))
+        matches!(self.purpose, Purpose::Caller(_))
+            && !matches!(self.state, State::Swallowing(_) | State::Ended)
     }
 
+    /// Whether something is to be done at its deadline.
+    fn expires(&self) -> bool {
+        self.is_open() || matches!(self.state, State::Ended)
+    }
+
+    /// Whether an event with its ActionID is its own.
     fn is_listing(&self) -> bool {
-        matches!(self.state, State::Listing { .. } | State::Swallowing(Some(_)))
+        matches!(self.state, State::Listing { .. } | State::Swallowing(Some(_)) | State::Ended)
+    }
+
+    /// What the list that it is gathering takes, the items' own bookkeeping included.
+    fn held(&self) -> usize {
+        match &self.state {
+            State::Listing { reply, bytes, .. } => {
+                bytes.saturating_add(reply.items.len().saturating_mul(ITEM_OVERHEAD_BYTES))
+            }
+            _ => 0,
+        }
     }
 }

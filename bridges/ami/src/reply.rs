@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::frame::{Frame, OwnedFrame};
-use crate::limits::Limits;
+use crate::limits::{ITEM_OVERHEAD_BYTES, Limits};
 
 /// The whole answer to one action.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,14 +21,25 @@ impl Reply {
         Self { response: response.to_owned(), items: Vec::new(), complete: None }
     }
 
-    /// Whether one event more, which makes it `bytes` in all, is too much.
-    pub(crate) fn broken_by(&self, ends: bool, bytes: usize, limits: &Limits) -> Option<ReplyError> {
+    /// Whether one event more, which makes it `bytes` in all, is too much; the session's other lists take
+    /// `others` bytes.
+    pub(crate) fn broken_by(
+        &self,
+        ends: bool,
+        bytes: usize,
+        others: usize,
+        limits: &Limits,
+    ) -> Option<ReplyError> {
         if !ends && self.items.len() >= limits.list_items {
             let limit = limits.list_items;
             return Some(ReplyError::ListTooLong { limit, response: self.response.clone() });
         }
-        let limit = limits.list_bytes;
-        (bytes > limit).then(|| ReplyError::ListTooLarge { limit, response: self.response.clone() })
+        let all = others
+            .saturating_add(bytes)
+            .saturating_add(self.items.len().saturating_add(1).saturating_mul(ITEM_OVERHEAD_BYTES));
+        let passed = [(bytes, limits.list_bytes), (all, limits.lists_bytes)];
+        let (_, limit) = passed.into_iter().find(|(bytes, limit)| bytes > limit)?;
+        Some(ReplyError::ListTooLarge { limit, response: self.response.clone() })
     }
 }
 
@@ -51,7 +62,8 @@ pub enum ReplyError {
         /// What Asterisk answered: the action was carried out.
         response: OwnedFrame,
     },
-    /// Its list has more bytes than [`Limits::list_bytes`].
+    /// Its list has more bytes than [`Limits::list_bytes`], or all lists of the session together have more than
+    /// [`Limits::lists_bytes`].
     #[error("event list of more than {limit} bytes")]
     ListTooLarge {
         /// The limit, in bytes.

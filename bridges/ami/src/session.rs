@@ -12,7 +12,7 @@
 //! Life: a ping is due when nothing was received for a while. *Any* byte received after it proves
 //! life, an `Error` too (during a graceful stop every action answers so). Asterisk runs one action at a
 //! time, so silence while an action of ours is being run is not held against it until that action's
-//! own deadline.
+//! own deadline; but while a ping is overdue no further action is taken ([`SendError::Silent`]).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -40,6 +40,9 @@ enum State {
 
 struct Ping {
     sent: Instant,
+    /// When nothing more is sent, since the answer is late.
+    overdue_at: Instant,
+    overdue: bool,
     dead_at: Instant,
 }
 
@@ -116,11 +119,15 @@ impl Session {
     }
 
     /// The next bytes to write. They count as written from here on, so ask only when the last ones
-    /// are gone.
-    pub fn next_transmit(&mut self) -> Option<Vec<u8>> {
-        let (id, bytes) = self.outgoing.pop_front()?;
-        self.pending.set_written(&id);
-        Some(bytes)
+    /// are gone. An action that is late by now is passed over: the next [`tick`](Self::tick) reports it as never
+    /// written.
+    pub fn next_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
+        loop {
+            let (id, bytes) = self.outgoing.pop_front()?;
+            if self.pending.set_written(&id, now) {
+                return Some(bytes);
+            }
+        }
     }
 
     /// When to call [`tick`](Self::tick), if nothing else happens before.
@@ -130,7 +137,8 @@ impl Session {
             State::Banner | State::Challenge(_) | State::Login(_) => Some(self.login_by),
             State::Ready => {
                 let life = match &self.ping {
-                    Some(ping) => ping.dead_at,
+                    Some(ping) if ping.overdue => ping.dead_at,
+                    Some(ping) => ping.overdue_at,
                     None => self.received + self.config.ping_interval,
                 };
                 Some(self.pending.next_deadline().map_or(life, |deadline| deadline.min(life)))
@@ -190,6 +198,7 @@ impl Session {
         let limit = self.config.limits.pending_actions;
         match self.state {
             State::Closed => Err(SendError::Closed),
+            State::Ready if self.ping.as_ref().is_some_and(|ping| ping.overdue) => Err(SendError::Silent),
             State::Ready if self.pending.open() >= limit => Err(SendError::TooManyPending { limit }),
             State::Ready => Ok(()),
             _ => Err(SendError::NotLoggedIn),
@@ -312,7 +321,7 @@ impl Session {
     }
 
     fn keep_alive(&mut self, now: Instant) -> Result<(), SessionError> {
-        match &self.ping {
+        match &mut self.ping {
             Some(ping) if now >= ping.dead_at => {
                 let waited = now.saturating_duration_since(ping.sent);
                 return Err(SessionError::Dead {
@@ -320,15 +329,19 @@ impl Session {
                     waited,
                 });
             }
-            Some(_) => return Ok(()),
+            Some(ping) => {
+                ping.overdue = now >= ping.overdue_at;
+                return Ok(());
+            }
             None if now < self.received + self.config.ping_interval => return Ok(()),
             None => {}
         }
-        let patience = now + self.config.ping_deadline;
-        let dead_at = self.pending.last_written_deadline().map_or(patience, |running| running.max(patience));
+        let overdue_at = now + self.config.ping_deadline;
+        let running = self.pending.last_written_deadline();
+        let dead_at = running.map_or(overdue_at, |running| running.max(overdue_at));
         let action = Action::new("Ping").map_err(SessionError::Unsendable)?;
         self.enqueue(&action, Purpose::Own, now);
-        self.ping = Some(Ping { sent: now, dead_at });
+        self.ping = Some(Ping { sent: now, overdue_at, overdue: false, dead_at });
         Ok(())
     }
 }

@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::script::{Server, pipe, settings};
 use crate::asterisk::{
-    ActionFailure, ActionSession, Actions, ServerSettings, actions::BOOT_GRACE, wire::Wire,
+    ActionFailure, ActionSession, Actions, ServerSettings,
+    actions::{BOOT_DEADLINE, BOOT_GRACE},
+    wire::Wire,
 };
 
 const BOOTED: &str = "Event: FullyBooted\n\n";
@@ -98,6 +100,75 @@ async fn fully_booted_is_waited_for_and_the_wait_is_bounded() {
         is_ready(&actions).await;
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boot_that_is_missed_once_is_waited_for_briefly_after_that() {
+    let Bench { actions, mut session, wire, mut server } = bench(settings(0), 1 << 16);
+    play(&mut session, wire, async {
+        server.logs_in().await;
+        server.says(BOOTED).await;
+        is_ready(&actions).await;
+    })
+    .await;
+    // The right to read it was taken away.
+    for patience in [BOOT_DEADLINE, BOOT_GRACE] {
+        let (wire, mut server) = pipe(&settings(0), 1 << 16);
+        let begun = Instant::now();
+        play(&mut session, wire, async {
+            server.logs_in().await;
+            let pings = async {
+                loop {
+                    server.answers("Ping", "Response: Success\nActionID: {id}\n\n").await;
+                }
+            };
+            tokio::select! {
+                () = pings => {}
+                () = is_booting_no_more(&actions) => {}
+            }
+            assert_eq!(begun.elapsed().as_secs(), patience.as_secs());
+        })
+        .await;
+    }
+}
+
+/// Ready after it was not: the state of the session before is not the one that is waited for.
+async fn is_booting_no_more(actions: &Actions) {
+    let mut ready = actions.ready();
+    ready.wait_for(|ready| !*ready).await.unwrap();
+    ready.wait_for(|ready| *ready).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_taken_while_a_ping_is_overdue() {
+    let settings = settings(0);
+    let overdue = settings.ping_interval + settings.ping_deadline;
+    let Bench { actions, mut session, wire, mut server } = bench(settings, 1 << 16);
+    let script = async {
+        server.logs_in().await;
+        server.says(BOOTED).await;
+        is_ready(&actions).await;
+        let begun = Instant::now();
+        let other = actions.clone();
+        let reload = other.run(action("Reload"), within(60));
+        let meanwhile = async {
+            let (_, id) = server.hears("Reload").await;
+            server.hears("Ping").await;
+            actions.ready().wait_for(|ready| !*ready).await.unwrap();
+            assert_eq!(begun.elapsed(), overdue);
+            assert_eq!(actions.run(action("Hangup"), within(5)).await, Err(ActionFailure::NotConnected));
+            // It was at work all the time.
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            server.says(&format!("Response: Success\nActionID: {id}\n\n")).await;
+            is_ready(&actions).await;
+            let answer = server.answers("Hangup", "Response: Success\nActionID: {id}\n\n");
+            let (hangup, ()) = tokio::join!(actions.run(action("Hangup"), within(5)), answer);
+            assert!(hangup.is_ok());
+        };
+        let (reload, ()) = tokio::join!(reload, meanwhile);
+        assert!(reload.is_ok());
+    };
+    play(&mut session, wire, script).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::script::{Server, Told, pipe, settings};
 use crate::asterisk::{
     DownReason, ServerSettings,
-    events::{HELD_BYTES, IDENTITY_DEADLINE, watch},
+    actions::BOOT_GRACE,
+    events::{HELD_BYTES, HELD_OVERHEAD_BYTES, IDENTITY_DEADLINE, watch},
     link::Ended,
 };
 
@@ -57,6 +58,56 @@ async fn up_comes_first_then_what_was_held_then_the_rest() {
     );
     assert!(matches!(ended.reason, DownReason::Closed { cut: false }));
     assert!(ended.since.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn snapshots_wait_for_the_boot() {
+    let begun = Instant::now();
+    let settings = ServerSettings { snapshots: vec!["QueueStatus".to_owned()], ..settings(0) };
+    let list = "Response: Success\nActionID: {id}\nEventList: start\n\nEvent: QueueStatusComplete\nActionID: {id}\nEventList: Complete\n\n";
+    let (told, _) = against(settings.clone(), async |mut server| {
+        server.logs_in().await;
+        server.identifies("22").await;
+        sleep(BOOT_GRACE / 2).await;
+        server.says("Event: FullyBooted\n\n").await;
+        server.answers("QueueStatus", list).await;
+        assert_eq!(begun.elapsed(), BOOT_GRACE / 2);
+    })
+    .await;
+    assert_eq!(told[1..], ["event FullyBooted", "snapshot QueueStatus, 0 items"]);
+
+    // A boot that takes longer: refused first, and asked for again.
+    let (told, _) = against(settings, async |mut server| {
+        server.logs_in().await;
+        server.identifies("22").await;
+        let unknown = "Response: Error\nActionID: {id}\nMessage: Invalid/unknown command\n\n";
+        server.answers("QueueStatus", unknown).await;
+        server.says("Event: FullyBooted\n\n").await;
+        server.answers("QueueStatus", list).await;
+        // What forges another does not make it ask a third time.
+        server.says("Event: FullyBooted\n\n").await;
+        server.answers("Ping", "Response: Success\nActionID: {id}\n\n").await;
+    })
+    .await;
+    assert_eq!(told[1..], ["event FullyBooted", "snapshot QueueStatus, 0 items", "event FullyBooted"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_small_events_are_held_no_longer_than_few_large_ones() {
+    let begun = Instant::now();
+    let (told, _) = against(settings(0), async |mut server| {
+        server.logs_in().await;
+        let events = "Event: A\n\n".repeat(1_000);
+        for _ in 0..=HELD_BYTES / HELD_OVERHEAD_BYTES / 1_000 {
+            server.says(&events).await;
+        }
+        for asked in ["CoreSettings", "CoreStatus", "CoreShowChannels"] {
+            server.hears(asked).await;
+        }
+        assert!(begun.elapsed() < IDENTITY_DEADLINE);
+    })
+    .await;
+    assert_eq!(told[0], "up AMI 11.0.0, boot ?, resumed false");
 }
 
 #[tokio::test(start_paused = true)]
@@ -150,6 +201,19 @@ async fn a_graceful_stop_is_not_a_dead_link() {
     .await;
     assert_eq!(told[1..], ["event Hangup", "event Shutdown"]);
     assert_eq!(ended.reason.to_string(), "Asterisk restarts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_during_a_graceful_stop_is_tried_again_soon() {
+    let (told, ended) = against(settings(0), async |mut server| {
+        server.says("Asterisk Call Manager/11.0.0\n").await;
+        let answer = "Response: Error\nActionID: {id}\nMessage: Asterisk is shutting down\n\n";
+        server.answers("Login", answer).await;
+    })
+    .await;
+    assert!(told.is_empty());
+    assert!(matches!(ended.reason, DownReason::Refused(LoginError::ShuttingDown)));
+    assert_eq!(ended.reason.retry(), Retry::Soon);
 }
 
 #[tokio::test(start_paused = true)]

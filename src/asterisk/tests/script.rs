@@ -25,7 +25,7 @@ pub(in crate::asterisk) fn pipe(
     bytes: usize,
 ) -> (Wire, Server<tokio::io::DuplexStream>) {
     let (client, server) = tokio::io::duplex(bytes);
-    let session = Session::new(settings.session(EventMask::On), now()).unwrap();
+    let session = Session::new(settings.session(EventMask::On, settings.connect_timeout), now()).unwrap();
     (Wire::new(Box::new(client), session), Server::new(server))
 }
 

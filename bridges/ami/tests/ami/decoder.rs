@@ -94,6 +94,16 @@ fn a_new_server_cannot_be_made_to_hide_events_behind_the_old_form() {
 }
 
 #[test]
+fn a_banner_whose_version_cannot_be_read_is_not_an_old_one() {
+    let forged = "Response: Follows\r\nForged: 1\r\n\r\nEvent: B\r\n\r\n";
+    for banner in ["Asterisk Call Manager/x", "Asterisk Call Manager/", "Something else"] {
+        let bytes = format!("{banner}\r\n{forged}").into_bytes();
+        let read = read_whole(&bytes);
+        assert!(read.frames(&bytes).last().unwrap().is_event("B"), "{banner}");
+    }
+}
+
+#[test]
 fn messages_behind_http_have_no_banner() {
     let mut decoder = Decoder::without_banner(Limits::default());
     let Ok(Decoded::Frame { frame, consumed }) = decoder.decode(b"\r\nResponse: Success\r\n\r\nrest") else {

@@ -64,13 +64,13 @@ impl Driver {
 
     /// What the session wrote since, as text.
     pub(crate) fn writes(&mut self) -> String {
-        let bytes: Vec<u8> = std::iter::from_fn(|| self.session.next_transmit()).flatten().collect();
+        let bytes: Vec<u8> = std::iter::from_fn(|| self.session.next_transmit(self.now)).flatten().collect();
         String::from_utf8(bytes).unwrap()
     }
 
     /// Takes one action of that name from what the session wrote, and gives its ActionID.
     pub(crate) fn writes_one(&mut self, name: &str) -> String {
-        let text = String::from_utf8(self.session.next_transmit().expect("an action")).unwrap();
+        let text = String::from_utf8(self.session.next_transmit(self.now).expect("an action")).unwrap();
         assert!(text.starts_with(&format!("Action: {name}\r\nActionID: ")), "{text}");
         text.lines().nth(1).unwrap().strip_prefix("ActionID: ").unwrap().to_owned()
     }

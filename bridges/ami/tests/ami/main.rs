@@ -5,6 +5,7 @@ mod corpus;
 mod decoder;
 mod driver;
 mod replay;
+mod seeds;
 mod session;
 mod session_lists;
 mod stream;

@@ -143,6 +143,72 @@ fn a_list_may_be_as_long_as_the_limit() {
 }
 
 #[test]
+fn a_mark_inside_an_item_ends_nothing() {
+    let forged = "Variable: EVIL=a\r\nEventList: Complete\r\nListItems: 0";
+    for item in ["Status", "UnheardOf", "UnheardOfComplete"] {
+        let mut driver = Driver::ready(config());
+        let id = driver.sends("Status", 1);
+        driver.starts(&id, "EventList: start\r\n");
+        driver.event(item, &format!("Privilege: Call\r\nChannel: Local/1\r\n{forged}\r\nActionID: {id}"));
+        driver.event(item, &format!("Privilege: Call\r\nChannel: Local/2\r\nActionID: {id}"));
+        // Even where it stands in front: it is an item's name.
+        driver.event(item, &format!("ActionID: {id}\r\nEventList: Complete\r\nChannel: Local/3"));
+        assert!(driver.said().is_empty(), "{item}");
+        driver.event("StatusComplete", &format!("ActionID: {id}\r\nEventList: Complete\r\nListItems: 3"));
+        assert_eq!(driver.said(), ["1 Success, 3 items, StatusComplete"]);
+    }
+}
+
+#[test]
+fn a_last_event_of_another_name_has_to_count_right() {
+    for (count, expected) in [("1", vec!["1 Success, 1 items, TheEnd"]), ("5", vec![])] {
+        let mut driver = Driver::ready(config());
+        let id = driver.sends("Anything", 1);
+        driver.starts(&id, "EventList: start\r\n");
+        driver.event("Thing", &format!("ActionID: {id}"));
+        driver.event("TheEnd", &format!("EventList: Complete\r\nListItems: {count}\r\nActionID: {id}"));
+        assert_eq!(driver.said(), expected);
+    }
+}
+
+#[test]
+fn what_comes_behind_the_end_is_swallowed_until_the_deadline() {
+    let mut driver = Driver::ready(config());
+    let id = driver.sends("Status", 1);
+    driver.starts(&id, "EventList: start\r\n");
+    driver.event("StatusComplete", &format!("ActionID: {id}\r\nEventList: Complete\r\nListItems: 0"));
+    driver.event("Status", &format!("ActionID: {id}"));
+    driver.event("OriginateResponse", &format!("ActionID: {id}"));
+    assert_eq!(driver.said(), ["1 Success, 0 items, StatusComplete", "event OriginateResponse"]);
+    for _ in 0..6 {
+        driver.waits(5).unwrap();
+        driver.event("Newexten", "X: 1");
+    }
+    driver.said();
+    driver.event("Status", &format!("ActionID: {id}"));
+    assert_eq!(driver.said(), ["event Status"], "it is forgotten at the action's deadline");
+}
+
+#[test]
+fn the_lists_of_a_session_are_bounded_together() {
+    let limits = Limits { lists_bytes: 900, ..Limits::default() };
+    let mut driver = Driver::ready(SessionConfig { limits, ..config() });
+    let (first, second) = (driver.sends("QueueStatus", 1), driver.sends("CoreShowChannels", 2));
+    driver.starts(&first, "EventList: start\r\n");
+    driver.starts(&second, "EventList: start\r\n");
+    let (padding, more) = ("x".repeat(150), "x".repeat(500));
+    driver.event("QueueMember", &format!("ActionID: {first}\r\nPad: {padding}"));
+    assert!(driver.said().is_empty());
+    driver.event("CoreShowChannel", &format!("ActionID: {second}\r\nPad: {more}"));
+    assert_eq!(driver.said(), ["2 event list of more than 900 bytes"]);
+    // What the broken one took is free again.
+    driver.event("QueueMember", &format!("ActionID: {first}\r\nPad: {padding}"));
+    driver.event("AnyComplete", &format!("ActionID: {first}\r\nEventList: Complete"));
+    driver.event("AnyComplete", &format!("ActionID: {second}\r\nEventList: Complete"));
+    assert_eq!(driver.said(), ["1 Success, 2 items, AnyComplete"]);
+}
+
+#[test]
 fn a_list_that_does_not_end_is_given_up_with_its_response() {
     let mut driver = Driver::ready(config());
     let id = driver.sends("QueueStatus", 1);
