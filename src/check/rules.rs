@@ -3,7 +3,7 @@
 use globset::{GlobBuilder, GlobMatcher};
 
 use crate::{
-    command::policy::Rule,
+    command::policy::{NEVER, Rule},
     filter::{self, Verdict},
 };
 
@@ -62,7 +62,12 @@ pub fn warnings(number: usize, rule: &Rule) -> Vec<String> {
              the actions that are needed"
         )];
     }
-    let mut warnings = Vec::new();
+    let named = |action: &&str| rule.actions.iter().any(|text| text.eq_ignore_ascii_case(action));
+    let mut warnings: Vec<String> = NEVER
+        .into_iter()
+        .filter(named)
+        .map(|action| format!("rule #{number} allows {action}, which is never allowed: it changes nothing"))
+        .collect();
     for (action, why) in DANGEROUS {
         if !fits(action) || (action != "Originate" && !rule.fields.is_empty()) {
             continue;
@@ -149,6 +154,7 @@ mod tests {
         assert!(all(&rule(&["Originate"], &[("Channel", &["PJSIP/*"])])).contains("any Context"));
         let application = rule(&["Originate"], &[("Channel", &["PJSIP/*"]), ("Application", &["*"])]);
         assert!(all(&application).contains("System()"));
+        assert!(all(&rule(&["logoff"], &[])).contains("allows Logoff, which is never allowed"));
         assert_eq!(all(&rule(&["Ping", "QueueStatus"], &[])), "");
     }
 

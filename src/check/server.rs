@@ -152,10 +152,12 @@ async fn reads(
         )),
     });
     match numbers {
-        Some(true) => findings.push(Finding::Fine("events carry SequenceNumber: what is skipped is noticed".to_owned())),
+        Some(true) => findings.push(Finding::Fine(
+            "events carry SequenceNumber: what was missed across a reconnect is counted".to_owned(),
+        )),
         Some(false) => findings.push(Finding::Warning(
-            "events carry no SequenceNumber, so events that Asterisk skips on a live session go unnoticed: set \
-             debug = on in manager.conf"
+            "events carry no SequenceNumber, so what was missed across a reconnect cannot be counted: set debug = on \
+             in manager.conf"
                 .to_owned(),
         )),
         None => {}

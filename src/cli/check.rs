@@ -40,30 +40,28 @@ pub(super) fn run(args: &Args, logging: Logging) -> Result<(), Failure> {
     logging.start("off", LogFormat::Auto);
     super::block_on(async {
         let config = Config::load(&args.config)?;
-        output::text(&format!("{}: right", args.config.display()))?;
+        say(&format!("{}: right", args.config.display()))?;
         understood(&config)?;
         if args.connect { connect(&config).await } else { Ok(()) }
     })
 }
 
 fn understood(config: &Config) -> Result<(), Failure> {
-    output::text(&format!("topics     {}.event.<server>.<Event>, as {}", config.prefix, config.instance))?;
+    say(&format!("topics     {}.event.<server>.<Event>, as {}", config.prefix, config.instance))?;
     for server in &config.servers {
-        output::text(&format!("server     {}", about_server(server)))?;
+        say(&format!("server     {}", about_server(server)))?;
     }
     for (index, filter) in config.filters.iter().enumerate() {
-        output::text(&format!("filter #{} {}", index + 1, rules::filtered(filter)))?;
+        say(&format!("filter #{} {}", index + 1, rules::filtered(filter)))?;
     }
     for bus in &config.buses {
-        output::text(&format!("bus        {}", about_bus(bus)))?;
+        say(&format!("bus        {}", about_bus(bus)))?;
     }
     let held = units::show_size(config.spool.max_bytes);
-    output::text(&format!(
-        "held       up to {held} of each server's events in memory, for buses that are away"
-    ))?;
+    say(&format!("held       up to {held} of each server's events in memory, for buses that are away"))?;
     match config.http.listen {
-        Some(address) => output::text(&format!("http       http://{address}/ready /live /metrics /version"))?,
-        None => output::text("http       nothing listens (http.listen)")?,
+        Some(address) => say(&format!("http       http://{address}/ready /live /metrics /version"))?,
+        None => say("http       nothing listens (http.listen)")?,
     }
     commands(config)
 }
@@ -88,7 +86,7 @@ fn commands(config: &Config) -> Result<(), Failure> {
     let taking = config.buses.iter().any(Bus::takes_commands);
     let allow = &config.command.allow;
     match (taking, allow.is_empty()) {
-        (false, true) => output::text("commands   none: no bus takes any")?,
+        (false, true) => say("commands   none: no bus takes any")?,
         (false, false) => warning("there are [[command.allow]] rules, and no bus takes commands")?,
         (true, true) => {
             warning("commands are taken, and every one is rejected: there is no [[command.allow]] rule")?
@@ -96,13 +94,13 @@ fn commands(config: &Config) -> Result<(), Failure> {
         (true, false) => {}
     }
     if taking && !allow.is_empty() {
-        output::text(&format!("commands   journal in {}; allowed:", config.spool.dir.display()))?;
+        say(&format!("commands   journal in {}; allowed:", config.spool.dir.display()))?;
     }
     for (index, rule) in allow.iter().enumerate() {
-        output::text(&format!("  #{} {}", index + 1, rules::allowed(rule)))?;
+        say(&format!("  #{} {}", index + 1, rules::allowed(rule)))?;
     }
     if !allow.is_empty() {
-        output::text(&format!("  never {}", NEVER.join(", ")))?;
+        say(&format!("  never {}", NEVER.join(", ")))?;
     }
     for (index, rule) in allow.iter().enumerate() {
         for text in rules::warnings(index + 1, rule) {
@@ -113,7 +111,7 @@ fn commands(config: &Config) -> Result<(), Failure> {
 }
 
 fn warning(text: &str) -> Result<(), Failure> {
-    output::text(&format!("warning: {text}"))
+    say(&format!("warning: {text}"))
 }
 
 async fn connect(config: &Config) -> Result<(), Failure> {
@@ -147,13 +145,21 @@ fn concerns(rule: &Rule, server: &str) -> bool {
     rule.servers.is_empty() || rule.servers.iter().any(fits)
 }
 
+/// Prints. What is found decides the exit code, whether or not somebody reads on.
+fn say(text: &str) -> Result<(), Failure> {
+    match output::text(text) {
+        Err(Failure::Enough) => Ok(()),
+        said => said,
+    }
+}
+
 /// Prints findings; answers how many are failures.
 fn tell(about: &str, findings: &[Finding]) -> Result<usize, Failure> {
     for finding in findings {
         match finding {
-            Finding::Fine(text) => output::text(&format!("{about}: {text}"))?,
-            Finding::Warning(text) => output::text(&format!("{about}: warning: {text}"))?,
-            Finding::Failed(text) => output::text(&format!("{about}: FAILED: {text}"))?,
+            Finding::Fine(text) => say(&format!("{about}: {text}"))?,
+            Finding::Warning(text) => say(&format!("{about}: warning: {text}"))?,
+            Finding::Failed(text) => say(&format!("{about}: FAILED: {text}"))?,
         }
     }
     Ok(findings.iter().filter(|finding| finding.is_failed()).count())

@@ -19,9 +19,11 @@ mod output;
 mod run;
 mod schema;
 mod send;
+mod signals;
+mod spool;
 mod tail;
 
-use std::{future::Future, io::Write as _, process::ExitCode};
+use std::{future::Future, io::Write as _, process::ExitCode, sync::mpsc::sync_channel, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -34,6 +36,9 @@ use crate::{
 pub const EXIT_CONFIG: u8 = 78;
 /// Exit code of a wrong usage, as clap has it.
 pub const EXIT_USAGE: u8 = 2;
+
+/// How long writing why it ended may keep the program from ending.
+const COMPLAINT_LIMIT: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,6 +84,7 @@ enum Command {
     Tail(tail::Args),
     Send(send::Args),
     Schema(schema::Args),
+    Spool(spool::Args),
     Completions(completions::Args),
 }
 
@@ -113,12 +119,20 @@ struct Logging {
 impl Logging {
     /// Starts it; `level` and `format` are what holds where the command line says nothing.
     fn start(self, level: &str, format: LogFormat) {
-        let level = match self.verbose {
+        logging::start(self.level(level), self.format.unwrap_or(format));
+    }
+
+    /// As [`Logging::start`], and nobody waits for whoever reads standard error.
+    fn start_lossy(self, level: &str, format: LogFormat) -> logging::Log {
+        logging::start_lossy(self.level(level), self.format.unwrap_or(format))
+    }
+
+    fn level(self, level: &str) -> &str {
+        match self.verbose {
             0 => level,
             1 => "debug",
             _ => "trace",
-        };
-        logging::start(level, self.format.unwrap_or(format));
+        }
     }
 }
 
@@ -141,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(&args, logging),
         Command::Send(args) => send::run(&args, logging),
         Command::Schema(args) => schema::run(&args),
+        Command::Spool(args) => spool::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
     match result {
@@ -161,9 +176,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Where standard error is closed, nobody wants to know.
+/// Where standard error is closed or not read, nobody wants to know.
 fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "{message}");
+    let (written, done) = sync_channel(1);
+    let line = format!("{message}\n");
+    let thread = std::thread::Builder::new().spawn(move || {
+        let _ = std::io::stderr().write_all(line.as_bytes());
+        let _ = written.try_send(());
+    });
+    if thread.is_ok() {
+        let _ = done.recv_timeout(COMPLAINT_LIMIT);
+    }
 }
 
 /// Runs `work` to its end on an async runtime.

@@ -1,23 +1,42 @@
 //! `amibus run`: the bridge itself.
 
-use std::path::PathBuf;
-
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    task::JoinHandle,
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
 
-use super::{Failure, Logging, bus::DEFAULT_FILE};
-use crate::{config::Config, daemon::Daemon, http};
+use anyhow::Context as _;
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::{
+    Failure, Logging,
+    bus::DEFAULT_FILE,
+    signals::{Signals, Told},
+};
+use crate::{
+    command::journal::Journal,
+    config::{Bus, Config},
+    daemon::{Daemon, JOURNAL_FILE},
+    http, logging,
+};
 
 const SIGNALS: &str = "\
-SIGTERM and SIGINT: stop reading, deliver what was read, leave within shutdown.drain; a second one leaves at once.
-SIGHUP: read the file again; if it is right, drain and go on with it, otherwise go on as before.
+SIGTERM and SIGINT: stop reading, deliver what was read, leave within shutdown.drain; a second one, more than a second
+later, leaves at once.
+SIGHUP: read the file again; if it is right and http.listen and the journal can be had, drain and go on with it,
+otherwise go on as before. log.level is taken too; log.format is not, it needs a start.
 
-Logs go to standard error. `amibus check -c FILE` tells what a configuration means.";
+Logs go to standard error, and lines that nobody reads there in time are lost and counted. `amibus check -c FILE`
+tells what a configuration means.";
+
+/// How often it is looked whether log lines were lost.
+const LOST_PAUSE: Duration = Duration::from_secs(10);
+/// How long a bus may take to be closed that was never at work.
+const UNUSED_LIMIT: Duration = Duration::from_secs(1);
 
 /// Bridge the configured servers and buses, until SIGTERM
 #[derive(Debug, clap::Args)]
@@ -29,103 +48,187 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, logging: Logging) -> Result<(), Failure> {
+    let config = Config::load(&args.config)?;
+    let mut log = logging.start_lossy(&config.log.level, config.log.format);
     super::block_on(async {
-        let mut config = Config::load(&args.config)?;
-        logging.start(&config.log.level, config.log.format);
-        let mut signals = Signals::new().map_err(|error| Failure::Failed(format!("no signals: {error}")))?;
-        while let Some(next) = until_told(&config, &args.config, &mut signals).await? {
-            config = next;
-        }
-        Ok(())
+        let signals = Signals::new().map_err(|error| Failure::Failed(format!("no signals: {error}")))?;
+        let door = Door::open(config.http.listen, None).await.map_err(failed)?;
+        let mut running = Running { file: &args.config, logging, log: &mut log, signals };
+        running.bridge(Plan { config, door }).await
     })
 }
 
-/// Bridges as `config` says; answers the configuration to go on with, or `None` when it is time to leave.
-async fn until_told(
-    config: &Config,
-    file: &std::path::Path,
-    signals: &mut Signals,
-) -> Result<Option<Config>, Failure> {
-    let failed = |error: anyhow::Error| Failure::Failed(format!("{error:#}"));
-    let listener = listen(config).await?;
-    let daemon = Daemon::start(config).await.map_err(failed)?;
-    let stop = CancellationToken::new();
-    let shown = http::Shown { health: daemon.health.clone(), metrics: daemon.metrics.clone() };
-    let serving: Option<JoinHandle<()>> =
-        listener.map(|listener| tokio::spawn(http::serve(listener, shown, stop.clone())));
-    info!(
-        version = env!("CARGO_PKG_VERSION"),
-        servers = config.servers.len(),
-        buses = config.buses.iter().map(|bus| bus.name).collect::<Vec<_>>().join(","),
-        "amibus runs"
-    );
-    let next = loop {
-        match signals.next().await {
-            Told::Leave => break None,
-            Told::Reload => match Config::load(file) {
-                Ok(next) => break Some(next),
-                Err(errors) => {
-                    for wrong in errors.0 {
-                        error!("the configuration is not taken: {wrong}");
+fn failed(error: anyhow::Error) -> Failure {
+    Failure::Failed(format!("{error:#}"))
+}
+
+/// What is asked of a configuration before it takes the place of the one at work.
+struct Plan {
+    config: Config,
+    door: Door,
+}
+
+/// Where health and metrics are asked; the same over reloads that leave the address as it is.
+#[derive(Clone)]
+struct Door {
+    address: Option<SocketAddr>,
+    listener: Option<Arc<TcpListener>>,
+}
+
+impl Door {
+    /// Listens on `address`, or goes on as `before` where that has the same.
+    async fn open(address: Option<SocketAddr>, before: Option<&Self>) -> anyhow::Result<Self> {
+        if let Some(before) = before.filter(|before| before.address == address) {
+            return Ok(before.clone());
+        }
+        let listener = match address {
+            None => None,
+            Some(at) => {
+                let bound = TcpListener::bind(at).await;
+                Some(Arc::new(bound.with_context(|| format!("cannot listen on {at} (http.listen)"))?))
+            }
+        };
+        Ok(Self { address, listener })
+    }
+
+    /// Answers until `stop`.
+    fn serve(&self, daemon: &Daemon, stop: &CancellationToken) -> Option<JoinHandle<()>> {
+        let listener = Arc::clone(self.listener.as_ref()?);
+        // The port may have been left to the system to choose.
+        if let Ok(address) = listener.local_addr() {
+            info!(%address, "health and metrics: /live /ready /metrics /version");
+        }
+        let shown = http::Shown { health: daemon.health.clone(), metrics: daemon.metrics.clone() };
+        Some(tokio::spawn(http::serve(listener, shown, stop.clone())))
+    }
+}
+
+struct Running<'a> {
+    file: &'a Path,
+    logging: Logging,
+    log: &'a mut logging::Log,
+    signals: Signals,
+}
+
+impl Running<'_> {
+    /// Bridges, over reloads, until it is time to leave.
+    async fn bridge(&mut self, mut plan: Plan) -> Result<(), Failure> {
+        let mut daemon = Daemon::start(&plan.config).await.map_err(failed)?;
+        while let Some(next) = self.until_told(&plan, daemon).await? {
+            daemon = match Daemon::start(&next.config).await {
+                Ok(daemon) => {
+                    self.take_log(&plan.config, &next.config);
+                    plan = next;
+                    daemon
+                }
+                Err(wrong) => {
+                    error!("the configuration is not taken, since it does not start: {wrong:#}");
+                    for bus in &next.config.buses {
+                        bus.bridge.close(UNUSED_LIMIT).await;
+                    }
+                    plan.config.reopen().map_err(Failure::Failed)?;
+                    Daemon::start(&plan.config).await.map_err(failed)?
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Bridges as planned; answers the plan to go on with, or `None` when it is time to leave.
+    async fn until_told(&mut self, plan: &Plan, daemon: Daemon) -> Result<Option<Plan>, Failure> {
+        let config = &plan.config;
+        let stop = CancellationToken::new();
+        let serving = plan.door.serve(&daemon, &stop);
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            servers = config.servers.len(),
+            buses = config.buses.iter().map(|bus| bus.name).collect::<Vec<_>>().join(","),
+            "amibus runs"
+        );
+        let mut next = self.told(plan).await;
+        let mut leaving = next.is_none().then(Instant::now);
+        info!(limit = ?config.shutdown.drain, reload = next.is_some(), "draining");
+        let at_once = tokio::select! {
+            _ = daemon.leave(config.shutdown.drain) => false,
+            () = self.signals.at_once(&mut leaving) => true,
+        };
+        if at_once {
+            return Err(Failure::Failed("left at once, on a second signal".to_owned()));
+        }
+        stop.cancel();
+        if let Some(serving) = serving {
+            // It ends within a time of its own; a panic in there was printed already.
+            let _ = serving.await;
+        }
+        if leaving.is_some() {
+            next = None;
+        }
+        Ok(next)
+    }
+
+    /// Waits for a signal that changes something.
+    async fn told(&mut self, plan: &Plan) -> Option<Plan> {
+        loop {
+            match timeout(LOST_PAUSE, self.signals.next()).await {
+                Err(_) => {}
+                Ok(Told::Leave) => return None,
+                Ok(Told::Reload) => {
+                    if let Some(next) = read_again(self.file, plan).await {
+                        return Some(next);
                     }
                 }
-            },
+            }
+            if let Some(keeper) = &mut self.log.keeper {
+                keeper.tell_lost();
+            }
+        }
+    }
+
+    fn take_log(&self, before: &Config, now: &Config) {
+        if before.log.level != now.log.level {
+            self.log.set(self.logging.level(&now.log.level));
+            info!(level = now.log.level, "log.level is taken; -v and RUST_LOG go before it");
+        }
+        if before.log.format != now.log.format {
+            warn!("log.format changed and is not taken before the next start");
+        }
+    }
+}
+
+/// Reads the file, and gets hold of what could be missing, while all goes on as before. `None`: it is not taken.
+async fn read_again(file: &Path, before: &Plan) -> Option<Plan> {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(errors) => {
+            for wrong in errors.0 {
+                error!("the configuration is not taken: {wrong}");
+            }
+            return None;
         }
     };
-    info!(limit = ?config.shutdown.drain, reload = next.is_some(), "draining");
-    tokio::select! {
-        _ = daemon.leave(config.shutdown.drain) => {}
-        () = signals.leave() => return Err(Failure::Failed("left at once, on a second signal".to_owned())),
-    }
-    stop.cancel();
-    if let Some(serving) = serving {
-        // It ends within a time of its own; a panic in there was printed already.
-        let _ = serving.await;
-    }
-    Ok(next)
-}
-
-async fn listen(config: &Config) -> Result<Option<TcpListener>, Failure> {
-    let Some(address) = config.http.listen else { return Ok(None) };
-    let listener = TcpListener::bind(address).await;
-    let listener = listener
-        .map_err(|error| Failure::Failed(format!("cannot listen on {address} (http.listen): {error}")))?;
-    // The port may have been left to the system to choose.
-    if let Ok(address) = listener.local_addr() {
-        info!(%address, "health and metrics: /live /ready /metrics /version");
-    }
-    Ok(Some(listener))
-}
-
-enum Told {
-    Leave,
-    Reload,
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Told {
-        tokio::select! {
-            _ = self.terminate.recv() => Told::Leave,
-            _ = self.interrupt.recv() => Told::Leave,
-            _ = self.hang_up.recv() => Told::Reload,
+    let had = async {
+        journal_can_be_had(&before.config, &config)?;
+        Door::open(config.http.listen, Some(&before.door)).await
+    };
+    match had.await {
+        Ok(door) => Some(Plan { config, door }),
+        Err(wrong) => {
+            error!("the configuration is not taken: {wrong:#}");
+            None
         }
     }
+}
 
-    async fn leave(&mut self) {
-        while !matches!(self.next().await, Told::Leave) {}
+/// Opens the journal that `next` needs, where it is another one than `before` has open.
+fn journal_can_be_had(before: &Config, next: &Config) -> anyhow::Result<()> {
+    let takes_commands = |config: &Config| config.buses.iter().any(Bus::takes_commands);
+    let open = takes_commands(before) && before.spool.dir == next.spool.dir;
+    if open || !takes_commands(next) {
+        return Ok(());
     }
+    let dir = &next.spool.dir;
+    std::fs::create_dir_all(dir).with_context(|| format!("spool.dir {} cannot be made", dir.display()))?;
+    let path = dir.join(JOURNAL_FILE);
+    let journal = Journal::open(&path, next.command.journal_max_age);
+    journal.map(drop).with_context(|| format!("the journal of commands {}", path.display()))
 }

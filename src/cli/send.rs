@@ -41,13 +41,13 @@ pub(super) struct Args {
     #[arg(long)]
     id: Option<String>,
     /// Not to be sent to Asterisk later than this from now, e.g. 10s [default: as --timeout]
-    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = some_time)]
     deadline: Option<Duration>,
     /// What to wait for
     #[arg(long, value_enum, default_value = "response")]
     wait: Wait,
     /// How long to wait for the response
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "60s")]
+    #[arg(long, value_name = "DURATION", value_parser = some_time, default_value = "60s")]
     timeout: Duration,
     #[command(flatten)]
     bus: bus::BusArgs,
@@ -86,6 +86,13 @@ pub(super) fn run(args: &Args, logging: Logging) -> Result<(), Failure> {
     })?;
     output::json(&response)?;
     if is_executed(&response) { Ok(()) } else { Err(Failure::Reported) }
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        Duration::ZERO => Err("must be longer than nothing".to_owned()),
+        time => Ok(time),
+    }
 }
 
 fn command(args: &Args, id: &str, now: Timestamp) -> Result<Value, Failure> {

@@ -18,7 +18,8 @@ Examples:
 
 /// Print messages from a bus as they come, one JSON (a CloudEvent) a line
 ///
-/// Reads from now on, until interrupted. What was published before is not shown.
+/// Reads from now on, until interrupted. What was published before is not shown. A line on standard error tells when
+/// it is subscribed: what is published from then on is shown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -59,7 +60,7 @@ impl Which {
 }
 
 pub(super) fn run(args: &Args, logging: Logging) -> Result<(), Failure> {
-    logging.start("warn", LogFormat::Auto);
+    logging.start("warn,amibus::cli::tail=info", LogFormat::Auto);
     let globs = globs(&args.event)?;
     super::block_on(async { follow(args, &globs, &args.bus.find()?).await })
 }
@@ -76,7 +77,7 @@ async fn follow(args: &Args, globs: &GlobSet, found: &bus::Found) -> Result<(), 
     let feed = client.subscribe(&found.prefix, &kinds, args.server.as_deref()).await;
     let failed = |fault| Failure::Failed(format!("cannot read from {}: {fault}", found.bus.name));
     let mut feed = feed.map_err(failed)?;
-    tracing::info!(bus = found.bus.name, "reading");
+    tracing::info!(bus = found.bus.name, "subscribed");
     let mut left = args.count.unwrap_or(u64::MAX);
     while left > 0 {
         let Some(delivery) = feed.next().await.map_err(failed)? else { break };

@@ -9,7 +9,7 @@ use super::{
     tree::{Origin, Raw, Table},
     walker::{Faults, walk},
 };
-use crate::buses::{KNOWN, Registration};
+use crate::buses::{KNOWN, Open, Registration};
 
 /// The messages of a batch where the bus has no key for it.
 const DEFAULT_BATCH_MESSAGES: usize = 1024;
@@ -31,12 +31,23 @@ pub struct Bus {
     pub values: Values,
     /// The bridge.
     pub bridge: SharedBridge,
+    /// How the bridge is made.
+    open: Open,
 }
 
 impl Bus {
     /// Whether the bus is configured to bring commands: every bus has a key `commands`, a flag or an address.
     pub fn takes_commands(&self) -> bool {
         self.values.flag("commands") == Some(true) || self.values.text("commands").is_some()
+    }
+
+    /// Replaces the bridge by one that was never at work.
+    pub(super) fn reopen(&mut self, context: &Context) -> Result<(), String> {
+        self.bridge = (self.open)(&self.values, context).map_err(|problems| {
+            let told = problems.iter().map(|problem| format!("{}: {}", problem.key, problem.message));
+            format!("bus.{}: {}", self.name, told.collect::<Vec<_>>().join(", "))
+        })?;
+        Ok(())
     }
 }
 
@@ -123,6 +134,7 @@ fn open(
         batch_bytes: bytes.unwrap_or(DEFAULT_BATCH_BYTES).max(1),
         values,
         bridge,
+        open: bus.open,
     })
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use amibus_contract::Key;
 use secrecy::ExposeSecret as _;
+use serde_json::json;
 
 use super::{
     Config, Sources,
@@ -34,7 +35,7 @@ fn uncommented(level: usize) -> String {
 }
 
 fn parse(text: &str) -> Result<Config, String> {
-    let lookup = |_: &str| Some(SECRET.to_owned());
+    let lookup = |_: &str| Ok(SECRET.to_owned());
     let sources =
         Sources { variables: Vec::new(), lookup: &lookup, arguments: Vec::new(), registry: REGISTRY };
     Config::parse(text, "amibus.example.toml", &sources).map_err(|errors| errors.to_string())
@@ -178,6 +179,10 @@ fn the_schema_knows_every_key() {
             assert_eq!(at["description"], key.doc, "{} {}", group.name, key.name);
         }
     }
+    assert_eq!(
+        (&schema["required"], &schema["properties"]["server"]["minItems"]),
+        (&json!(["server"]), &json!(1))
+    );
     for bus in REGISTRY {
         assert!(schema["properties"]["bus"]["properties"][bus.name].is_object(), "{}", bus.name);
     }

@@ -25,13 +25,16 @@ mod documents;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::File, io::Read, path::Path};
+use std::{env::VarError, ffi::OsString, fs::File, io::Read, path::Path};
+
+use amibus_contract::Context;
 
 use crate::{
     buses::{REGISTRY, Registration},
     filter,
 };
 use keys::TOP;
+use overlay::Scope;
 use tree::{Origin, Source, Table};
 use walker::{Faults, walk};
 
@@ -39,7 +42,7 @@ pub use bus::Bus;
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use nearest::nearest;
 pub use overlay::VARIABLE_PREFIX;
-pub use rules::MAX_RULES;
+pub use rules::{MAX_GLOB_BYTES, MAX_RULES};
 pub use secret::MAX_SECRET_BYTES;
 pub use server::{ClientCertificate, Login, MAX_SERVERS, Server, Tls};
 pub use single::{COMMAND_BYTES, CommandConfig, Http, Log, LogFormat, MIN_SPOOL_BYTES, Shutdown, Spool};
@@ -84,9 +87,9 @@ pub struct ClientConfig {
 /// What a configuration is read from, beside the file.
 pub struct Sources<'a> {
     /// The environment variables whose names begin with [`VARIABLE_PREFIX`].
-    pub variables: Vec<(String, String)>,
+    pub variables: Vec<(String, OsString)>,
     /// Looks up the environment variable of a secret.
-    pub lookup: &'a dyn Fn(&str) -> Option<String>,
+    pub lookup: &'a dyn Fn(&str) -> Result<String, VarError>,
     /// Keys given on the command line, with their values: `bus.nats.url`.
     pub arguments: Vec<(String, String)>,
     /// The buses that there are.
@@ -96,13 +99,12 @@ pub struct Sources<'a> {
 impl Sources<'static> {
     /// The environment of this process.
     pub fn process() -> Self {
-        let ours = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            let name = name.into_string().ok().filter(|name| name.starts_with(VARIABLE_PREFIX))?;
-            Some((name, value.to_string_lossy().into_owned()))
+        let ours = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok().filter(|name| name.starts_with(VARIABLE_PREFIX))?, value))
         };
         Self {
             variables: std::env::vars_os().filter_map(ours).collect(),
-            lookup: &|name| std::env::var(name).ok(),
+            lookup: &|name| std::env::var(name),
             arguments: Vec::new(),
             registry: REGISTRY,
         }
@@ -118,13 +120,22 @@ impl Config {
         Self::parse(&read(path)?, &path.display().to_string(), &Sources::process())
     }
 
+    /// Opens the buses anew, from the same values: those that were at work cannot be used again.
+    ///
+    /// # Errors
+    /// What a bus finds wrong now, in words.
+    pub fn reopen(&mut self) -> Result<(), String> {
+        let context = Context { prefix: self.prefix.clone(), instance: self.instance.clone() };
+        self.buses.iter_mut().try_for_each(|bus| bus.reopen(&context))
+    }
+
     /// Checks the text of a file, called `file` in errors.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(text: &str, file: &str, sources: &Sources<'_>) -> Result<Self, ConfigErrors> {
         let mut faults = Faults::new(Source { file, text }, sources.lookup);
-        let root = tree_of(sources, &mut faults)?;
+        let root = tree_of(sources, Scope::All, &mut faults)?;
         let config = config(&root, sources.registry, &mut faults);
         if faults.is_empty() { Ok(config) } else { Err(faults.into_errors()) }
     }
@@ -144,7 +155,7 @@ impl ClientConfig {
         let text = path.map_or_else(|| Ok(String::new()), read)?;
         let file = path.map_or_else(|| "command line".to_owned(), |path| path.display().to_string());
         let mut faults = Faults::new(Source { file: &file, text: &text }, sources.lookup);
-        let root = tree_of(sources, &mut faults)?;
+        let root = tree_of(sources, Scope::Client, &mut faults)?;
         let top = walk(&root, &Origin::File(0), "", TOP, &TABLES, &mut faults);
         let context = single::context(&top, &mut faults);
         let buses = bus::buses(&root, sources.registry, only, &context, &mut faults);
@@ -171,9 +182,9 @@ fn read(path: &Path) -> Result<String, ConfigErrors> {
     String::from_utf8(bytes).map_err(|_| cannot("the file is not UTF-8, as TOML is".to_owned()))
 }
 
-fn tree_of(sources: &Sources<'_>, faults: &mut Faults<'_>) -> Result<Table, ConfigErrors> {
+fn tree_of(sources: &Sources<'_>, scope: Scope, faults: &mut Faults<'_>) -> Result<Table, ConfigErrors> {
     let mut root = faults.source.parse().map_err(ConfigErrors)?;
-    overlay::apply(&mut root, &sources.variables, sources.registry, faults);
+    overlay::apply(&mut root, &sources.variables, sources.registry, scope, faults);
     for (key, value) in &sources.arguments {
         let path: Vec<&str> = key.split('.').collect();
         root.put(&path, value, &Origin::Argument(format!("{key}=...")));

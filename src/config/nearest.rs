@@ -30,12 +30,13 @@ fn simple(word: &str) -> String {
     word.to_ascii_lowercase().replace('-', "_")
 }
 
-/// `; did you mean "x"?` or, where nothing is near, `; known are ...`.
+/// `; did you mean "x"?` or, where nothing is near, `; known are ...`. Empty where nothing is known.
 pub(super) fn hint<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    match nearest(word, candidates.clone()) {
-        Some(near) => format!("; did you mean {near:?}?"),
-        None => format!("; known are {}", candidates.into_iter().collect::<Vec<_>>().join(", ")),
+    if let Some(near) = nearest(word, candidates.clone()) {
+        return format!("; did you mean {near:?}?");
     }
+    let known: Vec<&str> = candidates.into_iter().collect();
+    if known.is_empty() { String::new() } else { format!("; known are {}", known.join(", ")) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //!
 //! `AMIBUS_BUS__NATS__URL` is `url` in `[bus.nats]`; `AMIBUS_SERVER__PBX1__SECRET` is `secret` of the server named
 //! `pbx1` in the file (a `-` in its name is written `_`). Every variable that can mean something is enumerated, so that
-//! one that means nothing is an error and not silence.
+//! one that means nothing is an error and not silence. A client of a bus leaves alone what is not for clients.
+
+use std::ffi::OsString;
 
 use super::{
     keys::GROUPS,
@@ -17,6 +19,21 @@ pub const VARIABLE_PREFIX: &str = "AMIBUS_";
 /// Variables that other parts of the project use.
 const NOT_OURS: [&str; 1] = ["AMIBUS_TEST_"];
 
+/// Whose variables count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The bridge's: all.
+    All,
+    /// A client's: those at the top and those of buses.
+    Client,
+}
+
+impl Scope {
+    fn has(self, variable: &str) -> bool {
+        self == Self::All || variable.starts_with("AMIBUS_BUS__") || !variable.contains("__")
+    }
+}
+
 /// A variable that can be given: its name, and the way to the key.
 struct Target {
     variable: String,
@@ -27,18 +44,23 @@ struct Target {
 /// Lays the variables that begin with [`VARIABLE_PREFIX`] over the tree.
 pub(super) fn apply(
     root: &mut Table,
-    variables: &[(String, String)],
+    variables: &[(String, OsString)],
     registry: &[Registration],
+    scope: Scope,
     faults: &mut Faults<'_>,
 ) {
     let targets = targets(root, registry);
     for (name, text) in variables {
-        if !name.starts_with(VARIABLE_PREFIX) || NOT_OURS.iter().any(|other| name.starts_with(other)) {
+        let ours = name.starts_with(VARIABLE_PREFIX) && scope.has(name);
+        if !ours || NOT_OURS.iter().any(|other| name.starts_with(other)) {
             continue;
         }
         let origin = Origin::Variable(name.clone());
         match targets.iter().find(|target| target.variable == *name) {
-            Some(target) => target.put(root, text, &origin),
+            Some(target) => match text.to_str() {
+                Some(text) => target.put(root, text, &origin),
+                None => faults.note(&origin, "", "is not UTF-8"),
+            },
             None if is_service_link(name) => {}
             None => {
                 let remedy = remedy(name, &targets, root);
@@ -92,6 +114,9 @@ fn remedy(variable: &str, targets: &[Target], root: &Table) -> String {
     let begins_server = |name: &str| variable.starts_with(&variable_of(Some(name), &[""]));
     if variable.starts_with("AMIBUS_SERVER__") && !servers(root).filter_map(name_of).any(begins_server) {
         let names: Vec<&str> = servers(root).filter_map(name_of).collect();
+        if names.is_empty() {
+            return "it is AMIBUS_SERVER__NAME__KEY, and the file has no [[server]] with a name".to_owned();
+        }
         return format!("it is AMIBUS_SERVER__NAME__KEY, and the file's servers are {}", names.join(", "));
     }
     match nearest(variable, targets.iter().map(|target| target.variable.as_str())) {

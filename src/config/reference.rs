@@ -24,10 +24,18 @@ its final newline is left out). It is never printed.
 
 **Environment variables** go before the file: `AMIBUS_`, the table, `__`, the key, in capitals; a dot is `__` too. So
 `AMIBUS_BUS__NATS__URL` is `url` in `[bus.nats]`, and `AMIBUS_HTTP__LISTEN` is `listen` in `[http]`. Keys of a server
-go by its name in the file, with `_` for `-`: `AMIBUS_SERVER__PBX1__SECRET`. Lists are separated by commas. A
-variable that begins with `AMIBUS_` and means nothing is an error. `[[filter]]` and `[[command.allow]]` are given in
+go by its name in the file, with `_` for `-`: `AMIBUS_SERVER__PBX1__SECRET`. Lists are separated by commas, or
+written as in the file; a table is written as in the file: `AMIBUS_SERVER__PBX1__SNAPSHOT='[]'`,
+`AMIBUS_BUS__KAFKA__LIBRDKAFKA='{ \"linger.ms\" = 5 }'`. They take the place of what the file says there. A variable
+that begins with `AMIBUS_` and means nothing is an error. `[[filter]]` and `[[command.allow]]` are given in
 the file only.
 ";
+
+/// What is read as a duration, as a pattern of ECMA 262.
+const DURATION: &str =
+    r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*([mM]?[sS]|[sS][eE][cC]|[mM]([iI][nN])?|[hH]|[dD])\s*$";
+/// What is read as a size.
+const SIZE: &str = r"^\s*([0-9]+|([0-9]+\.?[0-9]*|\.[0-9]+)\s*([kKmMgGtT][iI]?)?[bB])\s*$";
 
 /// The reference in Markdown.
 pub fn markdown() -> String {
@@ -91,7 +99,6 @@ fn kind(kind: KeyKind) -> String {
 /// The configuration as a JSON Schema (2020-12), for editors that check TOML against one.
 pub fn json_schema() -> Value {
     let mut root = Map::new();
-    let mut required = vec!["server", "bus"];
     for group in GROUPS {
         let Group { name, repeated, doc, keys } = group;
         let mut table = table_schema(keys);
@@ -102,7 +109,10 @@ pub fn json_schema() -> Value {
             continue;
         }
         set(&mut table, "description", json!(doc));
-        let value = if repeated { json!({ "type": "array", "items": table }) } else { table };
+        let mut value = if repeated { json!({ "type": "array", "items": table }) } else { table };
+        if name == "server" {
+            set(&mut value, "minItems", json!(1));
+        }
         match name.split_once('.') {
             None => {
                 root.insert(name.to_owned(), value);
@@ -118,13 +128,13 @@ pub fn json_schema() -> Value {
     let bus =
         json!({ "type": "object", "properties": buses, "additionalProperties": false, "minProperties": 1 });
     root.insert("bus".to_owned(), bus);
-    required.sort_unstable();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "The configuration of amibus",
         "type": "object",
         "properties": root,
-        "required": required,
+        // A bus may come whole from the environment.
+        "required": ["server"],
         "additionalProperties": false,
     })
 }
@@ -177,10 +187,10 @@ fn kind_schema(kind: KeyKind) -> Value {
         KeyKind::Flag => json!({ "type": "boolean" }),
         KeyKind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         KeyKind::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
-        KeyKind::Duration => json!({ "type": "string", "pattern": "^[0-9.]+ ?(ms|s|sec|m|min|h|d)$" }),
+        KeyKind::Duration => json!({ "type": "string", "pattern": DURATION }),
         KeyKind::Size => json!({ "oneOf": [
             { "type": "integer", "minimum": 0 },
-            { "type": "string", "pattern": "^[0-9.]+ ?([KMGT]i?B|B)?$" },
+            { "type": "string", "pattern": SIZE },
         ]}),
         KeyKind::Choice(words) => json!({ "enum": words }),
         KeyKind::TextList => json!({ "oneOf": [{ "type": "string" }, strings] }),

@@ -3,8 +3,8 @@
 use globset::Glob;
 
 use crate::{
-    command::policy,
-    filter::{self, Verdict},
+    command::policy::{self, Policy},
+    filter::{self, Filter, FilterError, MAX_RULE_GLOBS, Verdict},
 };
 
 use super::{
@@ -16,15 +16,26 @@ use super::{
 
 /// The most rules of a kind.
 pub const MAX_RULES: usize = filter::MAX_RULES;
+/// The longest glob, in bytes: a glob is compiled, and what becomes of it is bounded too.
+pub const MAX_GLOB_BYTES: usize = 1024;
 
 /// All `[[filter]]` tables, in the file's order.
 pub(super) fn filters(root: &Table, servers: &[&str], faults: &mut Faults<'_>) -> Vec<filter::Rule> {
     let sections = sections(root.0.get("filter"), "filter", FILTER, faults);
-    let rule = |section: Section| filter::Rule {
-        servers: server_globs(&section, servers, faults),
-        events: globs(&section, "events", faults),
-        fields: fields(&section, faults),
-        verdict: if section.values.text("do") == Some("keep") { Verdict::Keep } else { Verdict::Drop },
+    let rule = |section: Section| {
+        let before = faults.count();
+        let rule = filter::Rule {
+            servers: server_globs(&section, servers, faults),
+            events: globs(&section, "events", faults),
+            fields: fields(&section, faults),
+            verdict: if section.values.text("do") == Some("keep") { Verdict::Keep } else { Verdict::Drop },
+        };
+        if faults.count() == before
+            && let Err(error) = Filter::new(std::slice::from_ref(&rule))
+        {
+            section.note(faults, "", unusable(error));
+        }
+        rule
     };
     sections.into_iter().map(rule).collect()
 }
@@ -32,12 +43,30 @@ pub(super) fn filters(root: &Table, servers: &[&str], faults: &mut Faults<'_>) -
 /// All `[[command.allow]]` tables.
 pub(super) fn allows(entry: Option<&Entry>, servers: &[&str], faults: &mut Faults<'_>) -> Vec<policy::Rule> {
     let sections = sections(entry, "command.allow", ALLOW, faults);
-    let rule = |section: Section| policy::Rule {
-        actions: globs(&section, "actions", faults),
-        servers: server_globs(&section, servers, faults),
-        fields: fields(&section, faults),
+    let rule = |section: Section| {
+        let before = faults.count();
+        let rule = policy::Rule {
+            actions: globs(&section, "actions", faults),
+            servers: server_globs(&section, servers, faults),
+            fields: fields(&section, faults),
+        };
+        if faults.count() == before
+            && let Err(error) = Policy::new(std::slice::from_ref(&rule))
+        {
+            section.note(faults, "", error.to_string());
+        }
+        rule
     };
     sections.into_iter().map(rule).collect()
+}
+
+/// Without the rule's number, which only counts among those that were given to the filter.
+fn unusable(error: FilterError) -> String {
+    match error {
+        FilterError::TooManyGlobs(_) => format!("more than {MAX_RULE_GLOBS} globs in one rule"),
+        FilterError::Glob { glob, reason, .. } => format!("{glob:?} is no glob: {reason}"),
+        other => other.to_string(),
+    }
 }
 
 fn sections(
@@ -72,6 +101,9 @@ fn globs(section: &Section, key: &str, faults: &mut Faults<'_>) -> Vec<String> {
 fn server_globs(section: &Section, servers: &[&str], faults: &mut Faults<'_>) -> Vec<String> {
     let globs = globs(section, "servers", faults);
     for text in &globs {
+        if text.len() > MAX_GLOB_BYTES {
+            continue;
+        }
         let Ok(glob) = Glob::new(text) else { continue };
         let glob = glob.compile_matcher();
         if section.is_given("servers") && !servers.iter().any(|server| glob.is_match(server)) {
@@ -83,7 +115,7 @@ fn server_globs(section: &Section, servers: &[&str], faults: &mut Faults<'_>) ->
 }
 
 fn fields(section: &Section, faults: &mut Faults<'_>) -> Vec<(String, Vec<String>)> {
-    let mut fields = Vec::new();
+    let mut fields: Vec<(String, Vec<String>)> = Vec::new();
     for (name, globs) in section.values.list_map("fields").into_iter().flatten() {
         check(section, "fields", globs, faults);
         if globs.is_empty() {
@@ -93,6 +125,10 @@ fn fields(section: &Section, faults: &mut Faults<'_>) -> Vec<(String, Vec<String
                 format!("{name}: an empty list fits nothing; write [\"*\"] for any value"),
             );
         }
+        if let Some((same, _)) = fields.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)) {
+            let message = format!("{same} and {name} are the same field; give it once, with all its globs");
+            section.note(faults, "fields", message);
+        }
         fields.push((name.clone(), globs.clone()));
     }
     fields
@@ -100,7 +136,9 @@ fn fields(section: &Section, faults: &mut Faults<'_>) -> Vec<(String, Vec<String
 
 fn check(section: &Section, key: &str, globs: &[String], faults: &mut Faults<'_>) {
     for text in globs {
-        if let Err(error) = Glob::new(text) {
+        if text.len() > MAX_GLOB_BYTES {
+            section.note(faults, key, format!("a glob is over {MAX_GLOB_BYTES} bytes"));
+        } else if let Err(error) = Glob::new(text) {
             section.note(faults, key, format!("{text:?} is no glob: {}", error.kind()));
         }
     }

@@ -1,6 +1,6 @@
 //! Secrets: inline, from an environment variable or from a file. They are never printed.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{env::VarError, fs::File, io::Read, path::Path};
 
 use secrecy::SecretString;
 
@@ -15,7 +15,7 @@ pub const MAX_SECRET_BYTES: u64 = 64 * 1024;
 const SPELLINGS: &str = "a string, { env = \"NAME\" } or { file = \"/path\" }";
 
 /// Where environment variables are looked up, so that tests need not change those of the process.
-pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Result<String, VarError>;
 
 /// Resolves a secret.
 ///
@@ -49,9 +49,10 @@ fn from_table(table: &Table, lookup: Lookup<'_>) -> Result<String, String> {
             Err("the secret is given twice, by env and by file; keep one of them".to_owned())
         }
         (None, None) => Err(format!("the secret is given nowhere; write {SPELLINGS}")),
-        (Some(name), None) => {
-            lookup(name).ok_or_else(|| format!("the environment variable {name} is not set"))
-        }
+        (Some(name), None) => lookup(name).map_err(|error| match error {
+            VarError::NotPresent => format!("the environment variable {name} is not set"),
+            VarError::NotUnicode(_) => format!("the environment variable {name} is not UTF-8"),
+        }),
         (None, Some(path)) => from_file(Path::new(path)),
     }
 }

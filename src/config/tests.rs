@@ -1,6 +1,6 @@
 //! Configurations and what is said about them, as transcripts.
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{env::VarError, io::Write as _, sync::Arc, time::Duration};
 
 use amibus_contract::{
     BoxFuture, Bridge, Client, Context, Fault, FaultKind, Inlet, Key, KeyKind, Outlet, Problem, Reach, Scope,
@@ -78,7 +78,11 @@ secret = "s3cret-inline"
 "#;
 
 fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
-    let lookup = |name: &str| (name == "SET").then(|| "s3cret-of-env".to_owned());
+    let lookup = |name: &str| match name {
+        "SET" => Ok("s3cret-of-env".to_owned()),
+        "LATIN" => Err(VarError::NotUnicode("s3cret".into())),
+        _ => Err(VarError::NotPresent),
+    };
     let sources = Sources {
         variables: variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         lookup: &lookup,
@@ -226,6 +230,7 @@ fn secrets_come_from_three_places_and_are_never_shown() {
             "the secret is given twice, by env and by file; keep one of them",
         ),
         ("{ file = \"/no/such\" }", "cannot read the file /no/such: No such file or directory (os error 2)"),
+        ("{ env = \"LATIN\" }", "the environment variable LATIN is not UTF-8"),
         ("{ fiel = \"/x\" }", "unknown key \"fiel\" in a secret; did you mean \"file\"?"),
         ("{}", "the secret is given nowhere; write a string, { env = \"NAME\" } or { file = \"/path\" }"),
         ("12345", "a secret is a string, { env = \"NAME\" } or { file = \"/path\" }, not a whole number"),
@@ -321,6 +326,29 @@ fields.Context = []
 }
 
 #[test]
+fn what_a_rule_cannot_hold_is_told_with_its_place() {
+    let many: Vec<String> = (0..300).map(|number| format!("\"{number}\"")).collect();
+    let rules = format!(
+        "[[filter]]\nevents = [{}]\ndo = \"drop\"\n[[command.allow]]\nactions = [\"{}\"]\n\
+         fields.context = [\"a\"]\nfields.Context = [\"b\"]\n",
+        many.join(","),
+        "x".repeat(2000)
+    );
+    assert_eq!(
+        errors(&format!("{GOOD}{rules}")),
+        "a.toml:9:1: filter #1: more than 256 globs in one rule\n\
+         a.toml:13:1: command.allow #1.actions: a glob is over 1024 bytes\n\
+         a.toml:14:1: command.allow #1.fields: Context and context are the same field; give it once, with all its globs"
+    );
+}
+
+#[test]
+fn a_table_that_is_misspelled_is_told_the_nearest() {
+    let text = errors(&GOOD.replace("username", "tsl.server_name = \"pbx\"\nusername"));
+    assert_eq!(text, "a.toml:5:1: server.pbx-1.tsl: unknown key; did you mean \"tls\"?");
+}
+
+#[test]
 fn tls_belongs_to_amis() {
     let text = errors(&GOOD.replace("username", "tls.server_name = \"pbx\"\nusername"));
     assert_eq!(
@@ -337,10 +365,11 @@ fn tls_belongs_to_amis() {
 
 #[test]
 fn a_client_needs_only_its_bus() {
-    let lookup = |_: &str| None;
+    let lookup = |_: &str| Err(VarError::NotPresent);
     let mut sources =
         Sources { variables: Vec::new(), lookup: &lookup, arguments: Vec::new(), registry: TEST_REGISTRY };
     sources.arguments = vec![("bus.test.url".into(), "test://there".into()), ("prefix".into(), "x".into())];
+    sources.variables = vec![("AMIBUS_SERVER__PBX1__SECRET".into(), "x".into())];
     let client = ClientConfig::load(None, Some("test"), &sources).expect("valid");
     assert_eq!(client.prefix, "x");
     assert_eq!(client.buses.first().and_then(|bus| bus.values.text("url")), Some("test://there"));
@@ -402,7 +431,11 @@ proptest! {
         let at = at.min(characters.len());
         let end = (at + cut).min(characters.len());
         let text: String = characters[..at].iter().copied().chain(put.chars()).chain(characters[end..].iter().copied()).collect();
-        let lookup = |name: &str| (name == "SET").then(|| "s3cret-of-env".to_owned());
+        let lookup = |name: &str| match name {
+        "SET" => Ok("s3cret-of-env".to_owned()),
+        "LATIN" => Err(VarError::NotUnicode("s3cret".into())),
+        _ => Err(VarError::NotPresent),
+    };
         let sources =
             Sources { variables: Vec::new(), lookup: &lookup, arguments: Vec::new(), registry: TEST_REGISTRY };
         if let Err(errors) = Config::parse(&text, "a.toml", &sources) {

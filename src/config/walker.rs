@@ -9,7 +9,7 @@ use amibus_contract::{Key, Problem, Value, Values};
 
 use super::{
     error::{ConfigError, ConfigErrors},
-    nearest::hint,
+    nearest::{hint, nearest},
     secret::Lookup,
     tree::{Node, Origin, Raw, Source, Table},
     value,
@@ -72,7 +72,7 @@ impl Section {
         self.origins.get(key).unwrap_or(&self.here)
     }
 
-    /// The key with its table.
+    /// The key with its table; the table alone where the key is empty.
     pub(super) fn name(&self, key: &str) -> String {
         join(&self.path, key)
     }
@@ -148,7 +148,10 @@ impl Walk<'_, '_> {
         known.extend(self.others);
         // A known key's table given as a whole word, or the last word without its table.
         let whole = known.iter().find(|name| name.rsplit('.').next() == Some(full));
-        match whole {
+        // A table of dotted keys is known by its name alone, too.
+        let tables = self.keys.iter().filter_map(|key| key.name.rsplit_once('.').map(|(table, _)| table));
+        let near = whole.copied().or_else(|| nearest(full, known.iter().copied().chain(tables)));
+        match near {
             Some(name) => format!("unknown key; did you mean {name:?}?"),
             None => format!("unknown key{}", hint(full, known.iter().copied())),
         }
@@ -188,5 +191,5 @@ impl Walk<'_, '_> {
 }
 
 pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() || key.is_empty() { format!("{path}{key}") } else { format!("{path}.{key}") }
 }

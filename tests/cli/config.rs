@@ -94,6 +94,10 @@ fn tail_and_send_need_no_server_and_no_secret() {
     let ended = run(&["send", "Ping", "--server", "pbx1", "-c", &file.name(), "--timeout", "500ms"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.out.is_empty() && ended.err.starts_with("error: "), "{ended:?}");
+    let mut command = amibus(&["send", "Ping", "--server", "pbx1", "-c", &file.name(), "--timeout", "500ms"]);
+    command.env("AMIBUS_SERVER__PBX1__SECRET", "x").env("AMIBUS_HTTP__LISTEN", "y");
+    let ended = Running::start(command).end();
+    assert_eq!(ended.code, Some(1), "what is not for clients is left alone: {ended:?}");
     let file = File::new("[bus.zeromq]\npublish = 1\n");
     let ended = run(&["tail", "-c", &file.name()]);
     assert_eq!(ended.code, Some(78), "{ended:?}");

@@ -1,8 +1,10 @@
 //! `check --connect` against real Asterisks.
 
+use std::process::Stdio;
+
 use amibus_services::{Asterisk, AsteriskOptions, Version};
 
-use super::program::{Ended, File, run};
+use super::program::{Ended, File, amibus, run, wait};
 
 fn check(asterisk: &Asterisk, user: &str, secret: &str) -> Ended {
     let file = File::new(&format!(
@@ -124,4 +126,9 @@ publish = "tcp://127.0.0.1:*"
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.out.contains("server pbx1: FAILED: "), "{ended:?}");
     assert!(ended.err.contains("error: 1 thing does not work"), "{ended:?}");
+
+    let mut command = amibus(&["check", "--connect", "-c", &file.name()]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("starts");
+    drop(child.stdout.take());
+    assert_eq!(wait(&mut child).code(), Some(1), "whether or not somebody reads on");
 }

@@ -26,6 +26,8 @@ fn wrong_usage_is_2() {
         &["tail", "--event", "[", "--bus", "zeromq", "--set", "publish=tcp://127.0.0.1:1"],
         &["send", "Ping", "--server", "pbx1", "Channel"],
         &["send", "Ping", "--server", "pbx1", "--timeout", "soon"],
+        &["send", "Ping", "--server", "pbx1", "--timeout", "0s"],
+        &["send", "Ping", "--server", "pbx1", "--deadline", "0ms"],
     ] {
         let ended = run(arguments);
         assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");

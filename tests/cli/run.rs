@@ -10,6 +10,9 @@ use amibus_sim::{Recording, Sim, SimOptions};
 
 use super::program::{File, LIMIT, Running, amibus};
 
+/// What fits into a pipe that nobody reads.
+const PIPE_BYTES: usize = 64 * 1024;
+
 fn configuration(sim: &Sim, more: &str) -> String {
     format!(
         r#"
@@ -34,6 +37,7 @@ drain = "3s"
 
 fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connects");
+    stream.set_read_timeout(Some(LIMIT)).expect("set");
     write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
@@ -87,6 +91,98 @@ fn it_gets_ready_reloads_and_leaves() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.err.contains("everything was delivered"), "{}", ended.err);
     assert_eq!(ended.out, "");
+}
+
+#[test]
+fn what_cannot_be_had_is_not_taken() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let sim = runtime.block_on(Sim::start(SimOptions::default())).expect("a simulated Asterisk");
+    let file = File::new(&configuration(&sim, ""));
+    let mut running = Running::start(amibus(&["run", "-c", &file.name()]));
+    let http = address(&mut running);
+    until(&http, "/ready", "200 OK");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("bound").to_string();
+    let commands = "commands = \"tcp://127.0.0.1:*\"\n\n[http]";
+    let spool = format!("[spool]\ndir = {:?}\n", file.path().display().to_string());
+    for (text, expected) in [
+        (configuration(&sim, "").replace("127.0.0.1:0", &port), "(http.listen): Address already in use"),
+        (configuration(&sim, &spool).replace("[http]", commands), "cannot be made: File exists"),
+    ] {
+        file.write(&text);
+        assert_eq!(Running::start(amibus(&["check", "-c", &file.name()])).end().code, Some(0));
+        running.signal("HUP");
+        let line = running.log(|line| line.contains("the configuration is not taken"));
+        assert!(line.contains(expected), "{line}");
+        until(&http, "/ready", "200 OK");
+    }
+
+    let other = "[log]\nlevel = \"debug\"\nformat = \"text\"\n";
+    file.write(&configuration(&sim, other));
+    running.signal("HUP");
+    running.log(|line| line.contains("log.level is taken"));
+    running.log(|line| line.contains("log.format changed and is not taken"));
+    assert_eq!(address(&mut running), http, "the port stays");
+    running.signal("TERM");
+    assert_eq!(running.end().code, Some(0));
+}
+
+/// A bus that is not there, so that leaving takes as long as it may.
+fn undeliverable(sim: &Sim) -> String {
+    configuration(sim, "")
+        .replace("bus.zeromq", "bus.nats")
+        .replace("publish = \"tcp://127.0.0.1:*\"", "url = \"nats://127.0.0.1:1\"")
+}
+
+#[test]
+fn a_signal_that_comes_twice_counts_once_and_a_later_one_leaves_at_once() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let sim = runtime.block_on(Sim::start(SimOptions::default())).expect("a simulated Asterisk");
+    let call = Recording::named("dial-basic-22").expect("embedded");
+    for (drain, again, code) in [("3s", false, 0), ("50s", true, 1)] {
+        let file = File::new(&undeliverable(&sim).replace("3s", drain));
+        let mut running = Running::start(amibus(&["run", "-c", &file.name()]));
+        let http = address(&mut running);
+        until(&http, "/metrics", "amibus_link_up{server=\"pbx1\"} 1");
+        runtime.block_on(sim.play(&call, 1000.0));
+        running.signal("TERM");
+        running.log(|line| line.contains("draining"));
+        running.signal("TERM");
+        let begun = Instant::now();
+        if again {
+            // The times of signals are what is tested.
+            std::thread::sleep(Duration::from_millis(1200));
+            running.signal("TERM");
+        }
+        let ended = running.end();
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn a_standard_error_that_is_not_read_stops_nothing() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let sim = runtime.block_on(Sim::start(SimOptions::default())).expect("a simulated Asterisk");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let http = port.local_addr().expect("bound").to_string();
+    drop(port);
+    let file = File::new(&configuration(&sim, "").replace("127.0.0.1:0", &http));
+    let (unread, mut stuck) = std::io::pipe().expect("a pipe");
+    stuck.write_all(&[b'x'; PIPE_BYTES]).expect("just filled");
+    let mut command = amibus(&["run", "-c", &file.name()]);
+    let mut child = command.stderr(stuck).spawn().expect("starts");
+    let deadline = Instant::now() + LIMIT;
+    while TcpStream::connect(&http).is_err() {
+        assert!(Instant::now() < deadline, "it never listened");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    until(&http, "/ready", "200 OK");
+    let killed = std::process::Command::new("kill").arg(child.id().to_string()).status();
+    assert!(killed.expect("kill runs").success());
+    assert_eq!(super::program::wait(&mut child).code(), Some(0));
+    drop(unread);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Everything that the demo needs, started on free ports of loopback.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{env::VarError, net::SocketAddr, sync::Arc, time::Duration};
 
 use amibus_contract::{Client, Feed, Kind, SharedBridge};
 use amibus_sim::{Sim, SimOptions, User};
@@ -58,8 +58,12 @@ impl Stage {
         let commands = format!("tcp://127.0.0.1:{}", free_port().await?);
         let folder = std::env::temp_dir().join(format!("amibus-demo-{}", random()?));
         let text = configuration(&sim, &secret, &publish, &commands, &folder);
-        let sources =
-            Sources { variables: Vec::new(), lookup: &|_| None, arguments: Vec::new(), registry: REGISTRY };
+        let sources = Sources {
+            variables: Vec::new(),
+            lookup: &|_| Err(VarError::NotPresent),
+            arguments: Vec::new(),
+            registry: REGISTRY,
+        };
         let config = Config::parse(&text, "demo", &sources)?;
         let bridge = config.buses.first().map(|bus| bus.bridge.clone());
         let bridge = bridge.ok_or_else(|| failed("no bus"))?;
@@ -68,7 +72,7 @@ impl Stage {
         let daemon = Daemon::start(&config).await.map_err(|error| failed(&format!("{error:#}")))?;
         let stop = CancellationToken::new();
         let shown = http::Shown { health: daemon.health.clone(), metrics: daemon.metrics.clone() };
-        let serving = tokio::spawn(http::serve(listener, shown, stop.clone()));
+        let serving = tokio::spawn(http::serve(Arc::new(listener), shown, stop.clone()));
         Ok(Self { sim, publish, commands, http, feed: None, bridge, daemon, stop, serving, folder })
     }
 
