@@ -222,7 +222,11 @@ async fn read_again(file: &Path, before: &Plan) -> Option<Plan> {
 /// Opens the journal that `next` needs, where it is another one than `before` has open.
 fn journal_can_be_had(before: &Config, next: &Config) -> anyhow::Result<()> {
     let takes_commands = |config: &Config| config.buses.iter().any(Bus::takes_commands);
-    let open = takes_commands(before) && before.spool.dir == next.spool.dir;
+    let same = before.spool.dir == next.spool.dir
+        || std::fs::canonicalize(&before.spool.dir)
+            .ok()
+            .is_some_and(|dir| std::fs::canonicalize(&next.spool.dir).is_ok_and(|next| next == dir));
+    let open = takes_commands(before) && same;
     if open || !takes_commands(next) {
         return Ok(());
     }

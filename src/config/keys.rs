@@ -283,13 +283,13 @@ pub const LOG: &[Key] = &[
         KeyKind::Text,
         "info",
         "`error`, `warn`, `info`, `debug`, `trace`, or directives such as `warn,amibus::command=debug`. The \
-         environment variable RUST_LOG goes before it.",
+         environment variable RUST_LOG goes before it. Taken anew on SIGHUP.",
     ),
     Key::with_default(
         "format",
         KeyKind::Choice(&["auto", "text", "json"]),
         "auto",
-        "`auto`: text on a terminal, JSON otherwise.",
+        "`auto`: text on a terminal, JSON otherwise. Not taken anew on SIGHUP.",
     ),
 ];
 

@@ -289,6 +289,23 @@ fn a_variable_that_means_nothing_is_an_error() {
 }
 
 #[test]
+fn a_variable_for_a_server_needs_one_with_a_name() {
+    let text = parse_with("[bus.test]\n", &[("AMIBUS_SERVER__PBX1__SECRET", "x")]).expect_err("wrong");
+    assert!(text.ends_with("and the file has no [[server]] with a name"), "{text}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_utf_8_is_told() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let variables = vec![("AMIBUS_PREFIX".to_owned(), std::ffi::OsString::from_vec(vec![0xE4]))];
+    let lookup = |_: &str| Err(VarError::NotPresent);
+    let sources = Sources { variables, lookup: &lookup, arguments: Vec::new(), registry: TEST_REGISTRY };
+    let errors = Config::parse(GOOD, "a.toml", &sources).expect_err("wrong");
+    assert_eq!(errors.to_string(), "environment variable AMIBUS_PREFIX: is not UTF-8");
+}
+
+#[test]
 fn rules_are_read_and_their_globs_checked() {
     let rules = r#"
 [[filter]]
