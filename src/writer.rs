@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use amibus_ami::Frame;
-use amibus_contract::{Kind, Message, Topic, TopicError};
+use amibus_contract::{Bytes, Kind, Message, Topic, TopicError};
 
 use crate::normalize::{self, Encoded, Notice, Profile, Stamp};
 
@@ -69,9 +69,10 @@ impl Writer {
     }
 
     /// The message of a body that was written before; `None` where it was not written by amibus.
-    pub fn read(&self, body: Vec<u8>) -> Option<Message> {
+    pub fn read(&self, body: impl Into<Bytes>) -> Option<Message> {
+        let body = body.into();
         let encoded = normalize::read(&body).ok()?;
-        encoded.message(&self.prefix, body.into()).ok()
+        encoded.message(&self.prefix, body).ok()
     }
 
     /// The `data` of a message alone.

@@ -1,7 +1,7 @@
 //! The work on the files, in steps that the threads take in turn and tests take one by one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use super::{
-    fs::Filesystem,
+    fs::{Disk, Filesystem},
     lane::Lane,
     ledger::{Ledger, LedgerFile},
-    log::{Log, Unsynced},
+    log::{Log, Segment, Unsynced},
     options::Options,
     pending::Chunk,
     state::State,
@@ -37,6 +37,29 @@ pub(super) struct Engine<F: Filesystem> {
     pub(super) ready: Vec<Notify>,
     pub(super) unsynced: Mutex<Unsynced<F>>,
     pub(super) file_lock: Mutex<Option<F::Lock>>,
+}
+
+impl Engine<Disk> {
+    /// Without buses and files.
+    pub(super) fn nowhere() -> Self {
+        let options = Options::default();
+        let mut state = State::new(&options, 1, Vec::new(), Vec::new());
+        state.ended = true;
+        Self {
+            fs: Disk,
+            dir: PathBuf::new(),
+            options,
+            names: Vec::new(),
+            identity: 0,
+            boot: [0; 16],
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            keep: Condvar::new(),
+            ready: Vec::new(),
+            unsynced: Mutex::new(Unsynced::nothing()),
+            file_lock: Mutex::new(None),
+        }
+    }
 }
 
 /// What a step of the writer did.
@@ -83,7 +106,7 @@ impl<F: Filesystem + Clone> Engine<F> {
         self.list(&mut state, log);
         let wrote = match written {
             Ok(()) => {
-                (state.written, state.visible) = (chunk.end, chunk.end);
+                state.written = chunk.end;
                 state.pending.written(chunk);
                 if state.failing.take().is_some() {
                     info!(dir = %self.dir.display(), "the spool is written again");
@@ -164,9 +187,15 @@ impl<F: Filesystem + Clone> Engine<F> {
         self.list(&mut self.lock(), log);
     }
 
+    /// Tells the lanes which segments there are. All but the last stay as they are.
     fn list(&self, state: &mut State, log: &Log<F>) {
-        if state.segments != *log.segments() {
-            state.segments.clone_from(log.segments());
+        let ends = |list: &VecDeque<Segment>| {
+            (list.len(), list.front().map(|segment| segment.first), list.back().map(|segment| segment.first))
+        };
+        let same = ends(&state.segments) == ends(log.segments());
+        match (state.segments.back_mut(), log.segments().back()) {
+            (Some(listed), Some(last)) if same => listed.clone_from(last),
+            _ => state.segments.clone_from(log.segments()),
         }
     }
 

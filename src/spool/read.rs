@@ -39,8 +39,8 @@ pub(super) struct Want {
 /// Where it stands.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
-    /// In the segment that begins with this number.
-    Segment(u64),
+    /// In the segment that begins with `first` and has so many bytes.
+    Segment { first: u64, bytes: u64 },
     /// In memory.
     Chunk(Arc<Chunk>),
 }
@@ -84,7 +84,7 @@ impl<F: Filesystem + Clone> FileReader<F> {
                 self.read_chunk(chunk, want, &mut got);
                 Ok(())
             }
-            Source::Segment(segment) => self.read_segment(*segment, want, &mut got),
+            Source::Segment { first, bytes } => self.read_segment(*first, *bytes, want, &mut got),
         };
         match outcome {
             Ok(()) => self.failures = 0,
@@ -99,7 +99,7 @@ impl<F: Filesystem + Clone> FileReader<F> {
             return;
         }
         self.failures += 1;
-        got.again = self.failures < READ_TRIES && error.kind() != io::ErrorKind::NotFound;
+        got.again = self.failures < READ_TRIES;
         warn!(dir = %self.dir.display(), sequence = want.from, %error, again = got.again, "cannot read the spool");
         if !got.again {
             self.failures = 0;
@@ -107,7 +107,7 @@ impl<F: Filesystem + Clone> FileReader<F> {
         }
     }
 
-    fn read_segment(&mut self, segment: u64, want: &Want, got: &mut Got) -> io::Result<()> {
+    fn read_segment(&mut self, segment: u64, bytes: u64, want: &Want, got: &mut Got) -> io::Result<()> {
         if self.walk.as_ref().is_none_or(|walk| walk.segment != segment) || self.position() > want.from {
             (self.walk, self.peeked) = (None, None);
             match Walk::open(&self.fs, &self.dir, segment, READ_BYTES)? {
@@ -120,6 +120,7 @@ impl<F: Filesystem + Clone> FileReader<F> {
             }
         }
         let mut size = 0;
+        self.walk.iter_mut().for_each(|walk| walk.end = bytes);
         while self.position() < want.until {
             let Some(walk) = &mut self.walk else { break };
             let step = match self.peeked.take() {

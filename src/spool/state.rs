@@ -38,10 +38,8 @@ impl Cached {
 pub(super) struct State {
     /// The next number.
     pub(super) end: u64,
-    /// The first number that is in no file.
+    /// The first number that is in no file, or not synced where each record is.
     pub(super) written: u64,
-    /// Before this number, lanes are given records.
-    pub(super) visible: u64,
     /// The disk refuses writes, the ledger knows, and lanes are given what is not written.
     pub(super) degraded: bool,
     /// Why the last write failed, while it has not succeeded again.
@@ -79,7 +77,6 @@ impl State {
         Self {
             end,
             written: end,
-            visible: end,
             degraded: false,
             failing: None,
             pending: Pending::new(options.buffer_bytes, options.chunk_limit()),
@@ -102,7 +99,7 @@ impl State {
         let (appended, at) = (Instant::now(), SystemTime::now());
         if self.lanes.is_empty() {
             self.end += 1;
-            (self.written, self.visible) = (self.end, self.end);
+            self.written = self.end;
             return message;
         }
         self.pending.push(self.end, at, &message.body);
@@ -115,7 +112,7 @@ impl State {
     }
 
     pub(super) fn take(&mut self, lane: usize, messages: usize, bytes: usize) -> Take {
-        let limit = if self.degraded { self.end } else { self.visible };
+        let limit = if self.degraded { self.end } else { self.written };
         let Some(one) = self.lanes.get_mut(lane) else { return Take::End };
         one.asked();
         if let Some(lost) = one.take_lost() {
@@ -169,7 +166,8 @@ impl State {
         let (until, until_at) = next.map_or((limit, now), |next| (next.first.min(limit), next.from));
         match after.checked_sub(1).and_then(|at| self.segments.get(at)) {
             Some(segment) => {
-                want(Source::Segment(segment.first), until, segment.from.min(until_at), until_at)
+                let source = Source::Segment { first: segment.first, bytes: segment.bytes };
+                want(source, until, segment.from.min(until_at), until_at)
             }
             None => {
                 let lost = Lost {
@@ -189,8 +187,8 @@ impl State {
 
     /// Hands out what was read; `None` where that is not asked for any more.
     pub(super) fn deliver(&mut self, lane: usize, got: Got) -> Option<Batch> {
-        self.roll |= got.damaged;
         let one = self.lanes.get_mut(lane).filter(|one| one.next == got.from && got.next > got.from)?;
+        self.roll |= got.damaged;
         if let (Some(&from), Some(&until)) = (got.appended.first(), got.appended.last()) {
             one.hand_out(got.messages.len(), from, until);
         }

@@ -22,6 +22,8 @@ pub(super) struct Walk<F: Filesystem> {
     pub(super) expected: u64,
     /// What was read and not yet walked over; begins at `offset`.
     buffer: Bytes,
+    /// Nothing is read from here on: what a segment that is being written to has there may yet change.
+    pub(super) end: u64,
     /// How much is read at a time, where an item is not larger.
     read_bytes: usize,
 }
@@ -63,6 +65,7 @@ impl<F: Filesystem + Clone> Walk<F> {
             offset: SEGMENT_HEADER_BYTES as u64,
             expected: segment,
             buffer: Bytes::new(),
+            end: u64::MAX,
             read_bytes,
         }))
     }
@@ -117,6 +120,7 @@ impl<F: Filesystem + Clone> Walk<F> {
 
     /// Reads from this place on, `size` bytes where there are so many.
     fn fill(&mut self, size: usize) -> io::Result<()> {
+        let size = size.min(usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(size));
         let mut bytes = match std::mem::take(&mut self.buffer).try_into_mut() {
             Ok(own) => own.into(),
             Err(_shared) => Vec::new(),

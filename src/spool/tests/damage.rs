@@ -197,3 +197,33 @@ fn after_a_kill_the_log_is_the_same_log() {
     let rig = Rig::open(&fs, small(), &BUSES, 2).expect("alive");
     assert_ne!(rig.engine.identity, identity);
 }
+
+#[test]
+fn segments_stay_until_both_slots_of_the_ledger_have_passed_them() {
+    let fs = Model::new(1);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    for salt in 0..RECORDS {
+        rig.append(salt, 300);
+        rig.write();
+    }
+    rig.drain(0);
+    rig.drain(1);
+    let segments = rig.log.segments().len();
+    assert!(rig.sync() && rig.store());
+    rig.clean();
+    assert_eq!(
+        rig.log.segments().len(),
+        segments,
+        "the older slot is needed, should the newer one be damaged"
+    );
+    fs.crash(Death::Kill);
+    // Generations 1 and 2 were written at the start, so the third stands in the place of the first.
+    fs.spoil("ledger", |bytes| bytes[100] ^= 1);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    let seen = rig.drain(0);
+    assert_eq!((seen.messages.len() as u64, seen.lost), (RECORDS, Vec::new()));
+    rig.drain(1);
+    assert!(rig.store() && rig.store());
+    rig.clean();
+    assert_eq!(rig.log.segments().len(), 1);
+}

@@ -279,3 +279,10 @@ async fn old_records_go() {
     assert_eq!(batch.lost.map(|lost| (lost.first, lost.last)), Some((1, 20)));
     assert_eq!(append(&spool, 100), 21);
 }
+
+#[test]
+fn nowhere_numbers_messages_and_keeps_none() {
+    let spool = Spool::nowhere();
+    assert_eq!((append(&spool, 10), append(&spool, 10)), (1, 2));
+    assert_eq!((spool.status().unwritten_bytes, spool.finish(Duration::ZERO)), (0, true));
+}

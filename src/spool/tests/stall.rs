@@ -274,3 +274,31 @@ fn what_went_out_from_memory_only_is_not_numbered_again_after_a_kill() {
     let lost = rig.drain(1).lost;
     assert_eq!(lost.iter().map(|lost| (lost.first, lost.last)).collect::<Vec<_>>(), [(2, 51)]);
 }
+
+#[test]
+fn nor_when_only_some_of_it_was_written_before_the_kill() {
+    let fs = Model::new(1);
+    let mut rig = Rig::open(&fs, Options { cache_bytes: 0, ..small() }, &BUSES, 1).expect("alive");
+    let identity = rig.engine.identity;
+    fs.set_free(Some(0));
+    for salt in 0..10 {
+        rig.append(salt, 100);
+    }
+    assert!(matches!(rig.engine.write_step(&mut rig.log), Wrote::Failed));
+    assert!(rig.store());
+    assert_eq!(rig.drain(0).messages.len(), 10);
+    for salt in 10..20 {
+        rig.append(salt, 100);
+    }
+    assert_eq!(rig.drain(0).messages.len(), 10);
+    // The ledger knows of ten, and just these are written.
+    fs.set_free(None);
+    while rig.engine.lock().written < 11 {
+        assert!(matches!(rig.engine.write_step(&mut rig.log), Wrote::Chunk));
+    }
+    assert_eq!(rig.engine.lock().written, 11);
+    fs.crash(Death::Kill);
+    let rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    assert_eq!((rig.recovery.lost.clone(), rig.recovery.next), (None, 11));
+    assert_ne!(rig.engine.identity, identity, "11 to 20 went out under the old one");
+}
