@@ -22,6 +22,7 @@ cases!(shared:
     oversized_first,
     oversized_middle,
     oversized_last,
+    oversized_twice,
     close_delivers_what_it_accepted,
     command_reaches_us_and_reply_goes_back,
     late_acknowledge_is_kept,

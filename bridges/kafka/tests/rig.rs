@@ -237,6 +237,7 @@ impl Rig for KafkaRig {
             reach: Reach::Stored,
             max_body_bytes: 1_000_000,
             durable_commands: true,
+            redelivers_after: None,
             headers: true,
             drops_repeats: false,
         }

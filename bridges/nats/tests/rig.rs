@@ -212,6 +212,7 @@ impl Rig for NatsRig {
             reach: if self.jetstream { Reach::Stored } else { Reach::Sent },
             max_body_bytes: 1024 * 1024,
             durable_commands: self.jetstream,
+            redelivers_after: self.jetstream.then_some(ACK_WAIT),
             headers: true,
             drops_repeats: self.jetstream,
         }

@@ -1,49 +1,64 @@
 //! Messages that the bus refuses, and servers that go away.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
-use super::{HEALED_WITHIN, QUIET_FOR, Rig, assert_order, collect, message, number, publish_all};
+use super::{
+    HEALED_WITHIN, QUIET_FOR, Rig, assert_order, collect, message, number, publish_all, publish_counting,
+};
 use crate::{Decision, FaultKind, Kind, Message};
 
 const BATCH: usize = 9;
 
 /// A message that is too large, as the first of a batch.
 pub async fn oversized_first(rig: &dyn Rig) {
-    oversized(rig, 0).await;
+    oversized(rig, &[0]).await;
 }
 
 /// A message that is too large, in the middle of a batch.
 pub async fn oversized_middle(rig: &dyn Rig) {
-    oversized(rig, BATCH / 2).await;
+    oversized(rig, &[BATCH / 2]).await;
 }
 
 /// A message that is too large, as the last of a batch.
 pub async fn oversized_last(rig: &dyn Rig) {
-    oversized(rig, BATCH - 1).await;
+    oversized(rig, &[BATCH - 1]).await;
 }
 
-/// The batch is safe up to the refused message; without it the rest goes, in order; it can be set aside.
-async fn oversized(rig: &dyn Rig, position: usize) {
+/// Two messages that are too large in one batch, with others before, between and behind them.
+pub async fn oversized_twice(rig: &dyn Rig) {
+    oversized(rig, &[2, 6]).await;
+}
+
+/// The batch is safe up to a refused message; without it the rest goes, in order; it can be set aside.
+async fn oversized(rig: &dyn Rig, positions: &[usize]) {
     let mut observer = rig.observe(&[Kind::Event]).await;
     let bridge = rig.bridge();
     let mut outlet = bridge.outlet("pbx1").await.expect("an outlet");
-    let pad = |n| if n == position { rig.abilities().max_body_bytes * 2 } else { 10 };
+    let pad = |n| if positions.contains(&n) { rig.abilities().max_body_bytes * 2 } else { 10 };
     let batch: Vec<Message> =
         (0..BATCH).map(|n| message(rig.prefix(), Kind::Event, "pbx1", n, 1, pad(n))).collect();
-    let published = outlet.publish(&batch).await;
-    let fault = published.fault.expect("an oversized message is a fault");
-    assert_eq!(published.safe, position, "safe up to the oversized message: {fault}");
-    assert_eq!((fault.decision, fault.kind), (Decision::Skip, FaultKind::TooLarge), "{fault}");
-    outlet.dead_letter(&batch[position], &fault).await.expect("setting it aside works");
-    publish_all(rig, &mut *outlet, &batch[position + 1..], BATCH).await;
+    let mut from = 0;
+    for position in positions.iter().copied() {
+        let published = outlet.publish(&batch[from..]).await;
+        let fault = published.fault.expect("an oversized message is a fault");
+        assert_eq!(published.safe, position - from, "safe up to the oversized message: {fault}");
+        assert_eq!((fault.decision, fault.kind), (Decision::Skip, FaultKind::TooLarge), "{fault}");
+        outlet.dead_letter(&batch[position], &fault).await.expect("setting it aside works");
+        from = position + 1;
+    }
+    publish_all(rig, &mut *outlet, &batch[from..], BATCH).await;
+    let fitting = BATCH - positions.len();
     let mut seen = Vec::new();
-    while seen.len() < BATCH - 1 {
+    while seen.len() < fitting {
         let next = observer.next(super::SEEN_WITHIN).await;
-        seen.push(next.unwrap_or_else(|| panic!("saw {} of {}", seen.len(), BATCH - 1)));
+        seen.push(next.unwrap_or_else(|| panic!("saw {} of {fitting}", seen.len())));
     }
     assert_order(&seen, 1);
     let numbers: Vec<usize> = seen.iter().map(|s| number(&s.body)).collect();
-    let expected: Vec<usize> = (0..BATCH).filter(|n| *n != position).collect();
+    let expected: Vec<usize> = (0..BATCH).filter(|n| !positions.contains(n)).collect();
     if rig.abilities().drops_repeats {
         assert_eq!(numbers, expected);
     } else {
@@ -53,32 +68,50 @@ async fn oversized(rig: &dyn Rig, position: usize) {
     }
 }
 
-/// The server is killed amid batches and comes back: with a storing bus nothing is lost, order is kept within each
-/// key, and where the bus drops repeats nothing is seen twice.
+/// The server is killed amid batches and comes back: a batch fails in a way that can be tried again; with a storing
+/// bus nothing is lost, order is kept within each key, and where the bus drops repeats nothing is seen twice.
 pub async fn server_restart_loses_nothing(rig: &dyn Rig) {
-    const MESSAGES: usize = 3_000;
+    const LEAST: usize = 3_000;
+    const MOST: usize = 300_000;
+    const BATCH: usize = 250;
     const KEYS: usize = 7;
     let bridge = rig.bridge();
     let mut outlet = bridge.outlet("pbx1").await.expect("an outlet");
-    let messages: Vec<Message> =
-        (0..MESSAGES).map(|n| message(rig.prefix(), Kind::Event, "pbx1", n, KEYS, 200)).collect();
-    publish_all(rig, &mut *outlet, &messages[..500], 100).await;
+    let faults = AtomicUsize::new(0);
+    let failed = || faults.load(Ordering::Relaxed) > 0;
     let offered = async {
-        publish_all(rig, &mut *outlet, &messages[500..], 250).await;
+        let mut count = 0;
+        while count < LEAST || !failed() {
+            assert!(count < MOST, "{count} messages were published, and no fault was told");
+            let batch: Vec<Message> = (count..count + BATCH)
+                .map(|n| message(rig.prefix(), Kind::Event, "pbx1", n, KEYS, 200))
+                .collect();
+            publish_counting(rig, &mut *outlet, &batch, BATCH, &faults).await;
+            count += BATCH;
+            // Where nothing is waited for, the other future has its turn here.
+            rig.sleep(Duration::from_millis(1)).await;
+        }
+        count
     };
     let fault = async {
         rig.sleep(Duration::from_millis(5)).await;
         rig.kill_server().await;
-        rig.sleep(Duration::from_millis(300)).await;
+        // It comes back when it was missed.
+        let mut waited = Duration::ZERO;
+        while !failed() {
+            assert!(waited < HEALED_WITHIN, "the server has been gone for {waited:?}, and no fault was told");
+            waited += Duration::from_millis(20);
+            rig.sleep(Duration::from_millis(20)).await;
+        }
         rig.start_server().await;
     };
-    join(offered, fault).await;
+    let (messages, ()) = join(offered, fault).await;
     assert!(bridge.status().is_ok(), "healed, but says {:?}", bridge.status());
     let mut observer = rig.observe(&[Kind::Event]).await;
-    let seen = collect(&mut *observer, MESSAGES).await;
+    let seen = collect(&mut *observer, messages).await;
     assert_order(&seen, KEYS);
     if rig.abilities().drops_repeats {
-        assert_eq!(seen.len(), MESSAGES, "a repeat was stored");
+        assert_eq!(seen.len(), messages, "a repeat was stored");
     }
 }
 

@@ -9,7 +9,11 @@ mod commands;
 mod faults;
 mod order;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use crate::{Attributes, BoxFuture, Kind, Message, Reach, SharedBridge, Topic};
 
@@ -18,8 +22,8 @@ pub use commands::{
     unacknowledged_command_comes_again, unreadable_command_is_set_aside,
 };
 pub use faults::{
-    close_delivers_what_it_accepted, oversized_first, oversized_last, oversized_middle, server_away_at_start,
-    server_restart_loses_nothing,
+    close_delivers_what_it_accepted, oversized_first, oversized_last, oversized_middle, oversized_twice,
+    server_away_at_start, server_restart_loses_nothing,
 };
 pub use order::{headers_keys_and_ids_arrive, order_within_a_key, outlets_do_not_disturb_each_other};
 
@@ -39,6 +43,9 @@ pub struct Abilities {
     pub max_body_bytes: usize,
     /// Whether commands are kept by the bus until acknowledged.
     pub durable_commands: bool,
+    /// After how long the bus delivers a command again that was neither acknowledged nor kept, where it does so on
+    /// its own.
+    pub redelivers_after: Option<Duration>,
     /// Whether a consumer can tell the attributes and the key from headers.
     pub headers: bool,
     /// Whether a repeat with the same id is dropped by the bus.
@@ -163,6 +170,17 @@ pub(crate) async fn publish_all(
     messages: &[Message],
     batch: usize,
 ) {
+    publish_counting(rig, outlet, messages, batch, &AtomicUsize::new(0)).await;
+}
+
+/// The same; each fault is added to `seen` when it happens.
+pub(crate) async fn publish_counting(
+    rig: &dyn Rig,
+    outlet: &mut dyn crate::Outlet,
+    messages: &[Message],
+    batch: usize,
+    seen: &AtomicUsize,
+) {
     let mut at = 0;
     let mut faults = 0;
     while at < messages.len() {
@@ -176,6 +194,7 @@ pub(crate) async fn publish_all(
         };
         assert_eq!(fault.decision, crate::Decision::Retry, "unexpected fault: {fault}");
         faults += 1;
+        seen.fetch_add(1, Ordering::Relaxed);
         assert!(faults < 600, "still failing after {faults} tries: {fault}");
         rig.sleep(Duration::from_millis(100)).await;
     }

@@ -54,6 +54,7 @@ impl Rig for ZeroMqRig {
             reach: Reach::Sent,
             max_body_bytes: MAX_BODY_BYTES,
             durable_commands: false,
+            redelivers_after: None,
             headers: false,
             drops_repeats: true,
         }
@@ -196,6 +197,7 @@ cases! {
     oversized_first
     oversized_middle
     oversized_last
+    oversized_twice
     close_delivers_what_it_accepted
     command_reaches_us_and_reply_goes_back
     late_acknowledge_is_kept
