@@ -16,6 +16,8 @@ use crate::ports::Ports;
 
 /// How long [`Process::stop`] waits before it kills.
 const STOP_SECONDS: u64 = 10;
+/// How long a process may take to be gone once it was killed.
+const KILL_SECONDS: u64 = 30;
 const POLL_MILLIS: u64 = 20;
 const LOG_TAIL_LINES: usize = 30;
 
@@ -185,15 +187,33 @@ impl Process {
         }
     }
 
+    /// Kills it after `seconds`, and panics where that is of no use either.
     fn wait_for_the_end(&mut self, seconds: u64) {
         let Some(mut running) = self.running.take() else { return };
+        if running.ends_within(seconds) {
+            return;
+        }
+        signal(running.pid, "KILL");
+        assert!(
+            running.ends_within(KILL_SECONDS),
+            "{} (process {}) is still there {KILL_SECONDS} s after SIGKILL:\n{}",
+            self.name,
+            running.pid,
+            self.log_tail()
+        );
+    }
+}
+
+impl Running {
+    fn ends_within(&mut self, seconds: u64) -> bool {
         let deadline = Instant::now() + Duration::from_secs(seconds);
-        while matches!(running.guard.try_wait(), Ok(None)) {
+        while matches!(self.guard.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
-                signal(running.pid, "KILL");
+                return false;
             }
             thread::sleep(Duration::from_millis(POLL_MILLIS));
         }
+        true
     }
 }
 
@@ -215,7 +235,13 @@ impl Drop for Process {
         }
         if let Some(mut running) = self.running.take() {
             drop(running.pipe.take());
-            let _ = running.guard.wait();
+            let gone = running.ends_within(KILL_SECONDS);
+            // A second panic would end the whole test process and hide the first.
+            assert!(
+                gone || thread::panicking(),
+                "the guard of {} has not ended after {KILL_SECONDS} s",
+                self.name
+            );
         }
     }
 }
