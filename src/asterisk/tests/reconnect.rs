@@ -1,6 +1,10 @@
 //! Connecting again, over TCP.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -106,8 +110,41 @@ async fn a_server_that_is_not_there_is_told_once() {
     assert!(told[0].starts_with("down cannot connect: "), "{told:?}");
 }
 
+/// Takes down what the log says.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_login_has_what_connecting_leaves_of_the_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = quick(listener.local_addr().unwrap().port());
+    let running = start(Arc::new(ServerSettings {
+        connect_timeout: Duration::from_millis(300),
+        ..(*settings).clone()
+    }));
+    let mut server = accept(&listener).await;
+    server.says("Asterisk Call Manager/11.0.0\n").await;
+    let begun = Instant::now();
+    running.lines(1).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(running.stop().await, ["down no answer to the login in time"]);
+}
+
 #[tokio::test]
 async fn a_wrong_secret_is_not_tried_again_soon() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let running = start(quick(listener.local_addr().unwrap().port()));
     let mut server = accept(&listener).await;
@@ -117,6 +154,18 @@ async fn a_wrong_secret_is_not_tried_again_soon() {
     assert!(timeout(Duration::from_millis(300), listener.accept()).await.is_err(), "it came back at once");
     let told = running.stop().await;
     assert!(told[0].starts_with("down wrong username or secret"), "{told:?}");
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = log.lines().find(|line| line.contains("ERROR")).unwrap_or_else(|| panic!("no error in {log}"));
+    for part in [
+        "Asterisk refused the login: check username and secret",
+        "server=pbx",
+        "session=events",
+        "username=\"amibus\"",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+    // The secret of `settings`.
+    assert!(!log.contains("=secret") && !log.contains("\"secret\""), "{log}");
 }
 
 #[tokio::test]
