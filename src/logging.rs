@@ -22,8 +22,10 @@ pub const VARIABLE: &str = "RUST_LOG";
 
 /// Libraries that speak of every connection, or of what amibus says in its own words: not above these levels, unless
 /// somebody names them.
-const QUIET: [(&str, LevelFilter); 4] = [
+const QUIET: [(&str, LevelFilter); 5] = [
     ("zeromq", LevelFilter::WARN),
+    // Warns of a socket that is gone already when it is to be removed.
+    ("zeromq::transport::ipc", LevelFilter::ERROR),
     ("async_nats", LevelFilter::OFF),
     ("librdkafka", LevelFilter::ERROR),
     ("rdkafka", LevelFilter::ERROR),
@@ -113,7 +115,11 @@ fn quietened(directives: &str) -> String {
     let general = each().filter_map(|text| text.parse::<LevelFilter>().ok()).next_back();
     let mut out = directives.to_owned();
     for (target, level) in QUIET {
-        let named = each().any(|text| text.split(['=', '[']).next() == Some(target));
+        // Whoever names a library has named its modules too.
+        let names = |name: &str| {
+            target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        let named = each().filter_map(|text| text.split(['=', '[']).next()).any(names);
         if !named && general.is_some_and(|general| level < general) {
             out.push_str(&format!(",{target}={level}"));
         }
@@ -136,7 +142,7 @@ mod tests {
 
     #[test]
     fn loud_libraries_are_quiet_unless_they_are_named() {
-        let all = ",zeromq=warn,async_nats=off,librdkafka=error,rdkafka=error";
+        let all = ",zeromq=warn,zeromq::transport::ipc=error,async_nats=off,librdkafka=error,rdkafka=error";
         for (given, added) in [
             ("info", all),
             ("debug", all),
