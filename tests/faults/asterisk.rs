@@ -14,9 +14,9 @@ use super::proxy::Proxy;
 use super::rig::{PATIENCE, Source};
 
 /// Events between two breaths of the dialplan. Each brings an event of Asterisk's own with it, `Newexten`.
-const BURST: u32 = 40;
+const BURST: u32 = 20;
 /// A breath, in seconds: with it, and all of Asterisk's own events, there are somewhat more than 2,000 a second.
-const BREATH_SECONDS: &str = "0.005";
+const BREATH_SECONDS: &str = "0.010";
 /// How far the witness may be behind amibus when Asterisk dies.
 const UNWITNESSED_MAX: u64 = 20_000;
 const USER: &str = "full";
@@ -93,7 +93,7 @@ impl Real {
             let words: Vec<&str> = line.split('\t').collect();
             let [tag, n, number, micros] = words[..] else { panic!("not a line of the witness: {line:?}") };
             let sent = Sent {
-                number: number.parse().ok(),
+                number: number.parse().ok().map(|number| (number, number)),
                 at_micros: micros.parse().expect("a time in the witness's account"),
             };
             account.add(tag, n.parse().expect("a number in the witness's account"), Some(sent));

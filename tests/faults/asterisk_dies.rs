@@ -7,6 +7,7 @@ use amibus_services::Version;
 
 use super::asterisk::Real;
 use super::brokers::brokers;
+use super::consumer::all;
 use super::extent::{Chance, seconds, times};
 use super::judge::Run;
 use super::rig::{PATIENCE, Rig};
@@ -64,10 +65,11 @@ fn dies(version: Version) {
         rig.wait_for_progress();
         real.asterisk.cli("channel request hangup all");
         rig.settle(PATIENCE, || real.flood(MARK));
-        let seen = rig.consumers.iter().flat_map(|consumer| &consumer.messages);
-        let runs = real.runs(seen);
-        row.note(format!("up to {} numbers a second, and as many events of Asterisk's own", fastest(&runs)));
-        let verdicts = rig.verdicts(&runs);
+        row.note(format!(
+            "up to {} numbers a second, and as many events of Asterisk's own",
+            fastest(&real.runs(all(&rig.consumers)))
+        ));
+        let verdicts = rig.verdicts(|seen| real.runs(all(seen)));
         row.end(&verdicts);
     }
 }

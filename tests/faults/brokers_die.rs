@@ -3,6 +3,7 @@
 use std::thread;
 
 use super::brokers::{Which, brokers};
+use super::consumer::all;
 use super::extent::{Chance, RATE, times};
 use super::flood::Simulated;
 use super::rig::{PATIENCE, Rig};
@@ -36,7 +37,7 @@ fn dies(name: &str, which: Which, times: u32) {
     }
     flooding.end();
     rig.settle(PATIENCE, || source.mark());
-    let verdicts = rig.verdicts(&source.runs());
+    let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
     for verdict in &verdicts {
         assert_eq!(verdict.dropped_gaps, 0, "there was room: {verdict:?}");
     }

@@ -3,6 +3,7 @@
 use std::thread;
 
 use super::brokers::{Brokers, Which, brokers};
+use super::consumer::all;
 use super::extent::{RATE, seconds, times};
 use super::flood::Simulated;
 use super::rig::{PATIENCE, Rig};
@@ -59,7 +60,7 @@ fn hangs(name: &str, which: Which) {
         }
         flooding.end();
         rig.settle(PATIENCE * 3, || source.mark());
-        let verdicts = rig.verdicts(&source.runs());
+        let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
         let dropped: Vec<u64> = verdicts.iter().map(|verdict| verdict.dropped_gaps).collect();
         row.note(format!("dropped by the log: {dropped:?}"));
         row.end(&verdicts);

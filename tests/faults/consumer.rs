@@ -59,6 +59,11 @@ impl Consumer {
     }
 }
 
+/// What all consumers have stored.
+pub(super) fn all(consumers: &[Consumer]) -> impl Iterator<Item = &Message> {
+    consumers.iter().flat_map(|consumer| &consumer.messages)
+}
+
 /// The path of a script beside this file.
 pub(super) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults").join(name)

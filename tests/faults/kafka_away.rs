@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::brokers::{Which, brokers};
+use super::consumer::all;
 use super::extent::{RATE, is_long, seconds};
 use super::flood::Simulated;
 use super::judge::{Message, What};
@@ -41,7 +42,7 @@ fn kafka_is_away_for_long() {
     let drained = begun.elapsed();
     flooding.end();
     rig.settle(PATIENCE * 2, || source.mark());
-    let verdicts = rig.verdicts(&source.runs());
+    let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
     row.note(format!("RSS {} to {} KiB", resident.first, resident.most));
     row.note(format!("median latency on NATS {} us, then {} us", latency[0], latency[1]));
     row.note(format!("drained in {:.1} s", drained.as_secs_f64()));

@@ -26,6 +26,6 @@ mod proxy;
 mod rig;
 mod table;
 
-// The durable spool is not part of the program yet; `all()` in place of `any()` adds the faults that need it.
+// The durable spool is not part of the program yet. Without the next line these faults are in.
 #[cfg(any())]
 mod spool;

@@ -122,12 +122,15 @@ impl Rig {
     }
 
     /// What the judge says of both buses, once all is there or nothing comes any more.
-    pub(super) fn verdicts(&mut self, runs: &[Run]) -> [Verdict; 2] {
+    ///
+    /// `account` is what the source says that it sent, given what was seen.
+    pub(super) fn verdicts(&mut self, account: impl Fn(&[Consumer; 2]) -> Vec<Run>) -> [Verdict; 2] {
         loop {
             self.read();
             let quiet = self.consumers.each_ref().map(|consumer| consumer.progress.elapsed());
             if quiet.iter().all(|time| *time > QUIET) {
-                let verdicts = self.consumers.each_ref().map(|consumer| consumer.verdict(runs));
+                let runs = account(&self.consumers);
+                let verdicts = self.consumers.each_ref().map(|consumer| consumer.verdict(&runs));
                 let silent = quiet.iter().all(|time| *time > SILENT);
                 if silent || verdicts.iter().all(Verdict::is_clean) {
                     return verdicts;

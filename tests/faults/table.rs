@@ -57,7 +57,7 @@ impl Row {
                 "{bus}: {} lost unannounced, {} breaches\n{HEADING}\n{row}\n{}",
                 verdict.lost,
                 verdict.breaches,
-                verdict.told.join("\n")
+                verdict.told_lost.iter().chain(&verdict.told).cloned().collect::<Vec<_>>().join("\n")
             );
             assert!(verdict.seen > 0, "{bus}: nothing was seen, so nothing was shown");
         }

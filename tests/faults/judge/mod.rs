@@ -22,14 +22,14 @@ pub(super) use message::{Message, What};
 use cover::Cover;
 use seen::Sightings;
 
-/// Accusations that are told in words; the rest is counted.
-const TOLD_MAX: usize = 12;
+/// Losses and breaches that are told in words, each; the rest is counted.
+const TOLD_MAX: usize = 8;
 
 /// One event of the source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
-    /// Its SequenceNumber, where it has one.
-    pub(super) number: Option<u64>,
+    /// Its SequenceNumber, where it has one: from here to there, as far as is known. Mostly just one.
+    pub(super) number: Option<(u64, u64)>,
     /// When it was sent, in microseconds since 1970, about.
     pub(super) at_micros: u64,
 }
@@ -83,7 +83,9 @@ pub(super) struct Verdict {
     pub(super) claimed_but_seen: u64,
     /// Breaches other than a loss.
     pub(super) breaches: u64,
-    /// The first accusations, in words.
+    /// The first losses, in words.
+    pub(super) told_lost: Vec<String>,
+    /// The first breaches, in words.
     pub(super) told: Vec<String>,
 }
 
@@ -95,18 +97,18 @@ impl Verdict {
 
     fn accuse(&mut self, words: impl FnOnce() -> String) {
         self.breaches += 1;
-        self.tell(words);
+        tell(&mut self.told, words);
     }
 
     fn lose(&mut self, count: u64, words: impl FnOnce() -> String) {
         self.lost += count;
-        self.tell(words);
+        tell(&mut self.told_lost, words);
     }
+}
 
-    fn tell(&mut self, words: impl FnOnce() -> String) {
-        if self.told.len() < TOLD_MAX {
-            self.told.push(words());
-        }
+fn tell(told: &mut Vec<String>, words: impl FnOnce() -> String) {
+    if told.len() < TOLD_MAX {
+        told.push(words());
     }
 }
 

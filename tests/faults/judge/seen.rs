@@ -75,7 +75,8 @@ impl Sightings {
             verdict.accuse(|| format!("the source never sent {message:?}"));
             return None;
         };
-        if sent.number.is_some() && *number != sent.number {
+        let fits = |(low, high)| number.is_some_and(|number| (low..=high).contains(&number));
+        if !sent.number.is_none_or(fits) {
             verdict.accuse(|| format!("sent with SequenceNumber {:?}: {message:?}", sent.number));
         }
         match &mut self.sequences[place] {
@@ -102,6 +103,7 @@ fn order(
     if place.is_some() && place <= last.place {
         verdict.accuse(|| format!("came after a later event of the source: {message:?}"));
     }
-    last.sequence = last.sequence.max(message.sequence);
-    last.place = last.place.max(place);
+    // One step back is one breach, however much follows it.
+    last.sequence = message.sequence;
+    last.place = place.or(last.place);
 }

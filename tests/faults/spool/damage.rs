@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use crate::brokers::{Which, brokers};
+use crate::consumer::all;
 use crate::extent::{Chance, RATE, times};
 use crate::flood::Simulated;
 use crate::rig::{PATIENCE, Rig};
@@ -39,7 +40,7 @@ fn spool_files_are_damaged() {
     }
     flooding.end();
     rig.settle(PATIENCE, || source.mark());
-    let verdicts = rig.verdicts(&source.runs());
+    let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
     row.end(&verdicts);
 }
 

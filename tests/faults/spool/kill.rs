@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::brokers::brokers;
+use crate::consumer::all;
 use crate::extent::{Chance, RATE, times};
 use crate::flood::Simulated;
 use crate::rig::{PATIENCE, Rig};
@@ -40,6 +41,6 @@ fn spool_amibus_is_killed() {
     thread::sleep(Duration::from_secs(1));
     flooding.end();
     rig.settle(PATIENCE, || source.mark());
-    let verdicts = rig.verdicts(&source.runs());
+    let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
     row.end(&verdicts);
 }
