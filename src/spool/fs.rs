@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt},
     path::Path,
 };
 
@@ -58,7 +58,8 @@ impl Filesystem for Disk {
         if dir.is_dir() {
             return Ok(());
         }
-        fs::create_dir_all(dir)?;
+        // Events tell who calls whom.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         dir.parent()
             .filter(|parent| !parent.as_os_str().is_empty())
             .map_or(Ok(()), |parent| self.sync_dir(parent))

@@ -9,7 +9,7 @@
 //! | file | what |
 //! |---|---|
 //! | `lock` | locked while a process has the spool open |
-//! | `ledger` | identity, cursors, and how far the log went: two slots of 4096 bytes, written in turn, each synced before the other is written |
+//! | `ledger` | identity, the cursor of each bus, and how far the log went: two slots of 4096 bytes, written in turn once a second where something moved, each synced before the other is written |
 //! | `<first sequence, 20 digits>.seg` | a segment: a header, then records until the next segment's first sequence |
 //!
 //! ```text
@@ -25,20 +25,23 @@
 //! # Invariants
 //! 1. Sequences start at 1; each record or hole begins at the number that the one before ended at. Anything else is
 //!    damage. A segment ends where the next one begins; bytes beyond that mean nothing.
-//! 2. Bytes are only ever appended. Recovery does not repair a segment, it begins the next one.
+//! 2. Bytes are only ever appended, and a segment is synced before the next one begins: what a crash takes is the end
+//!    of the log. Recovery does not repair a segment, it begins the next one.
 //! 3. A bus is given a record once it is written (`flush_interval` above 0) or synced (`flush_interval` 0).
-//!    The one exception is a disk that refuses writes: then records go out from memory, after the ledger says so.
+//!    The one exception is a disk that refuses writes: then records go out from memory, once the ledger says so.
 //! 4. A segment goes when every cursor of a configured bus, in both slots of the ledger, has passed it; or as the oldest,
 //!    over `max_bytes`, `max_age` or on a full disk: then each bus that had not read it all gets a [`Lost`].
 //! 5. No two records are ever given out under the same identity and sequence. Where that cannot be known (bytes were
-//!    discarded, the machine went down, the ledger says that unwritten records went out) the log gets a new identity.
+//!    discarded, the machine was started anew, the ledger says that unwritten records went out) the log gets a new
+//!    identity. Records keep the ids that they were written with.
 //! 6. `append` takes one short lock and no disk. Nothing holds that lock while it touches a file.
 //!
 //! # Limits
 //! [`Options`] has them in bytes and time; [`format::MAX_PAYLOAD_BYTES`] a record, [`ledger::MAX_LANES`] buses,
 //! [`read::READ_BYTES`] a read. What is appended and not yet written is held up to `buffer_bytes`; beyond it the
 //! oldest goes and becomes a hole, which every bus is told of. Up to `cache_bytes` of the newest messages stay in
-//! memory, so that a bus that keeps up never reads a file.
+//! memory, so that a bus that keeps up never reads a file. The last segment is never removed, for it tells where the
+//! log ends; ages are kept to within an eighth, sizes to within a segment.
 //!
 //! # Recovery
 //! The last segment is read through; the others are checked when a bus reads them, or by [`inspect::verify`].
