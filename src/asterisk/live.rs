@@ -15,6 +15,7 @@ use super::{
     tests::script::Told,
 };
 
+mod blocked;
 mod stops;
 mod values;
 

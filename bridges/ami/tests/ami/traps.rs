@@ -132,6 +132,9 @@ fn trap_08_a_stream_that_ends_in_the_middle_gives_all_that_came_before() {
     );
 }
 
+/// Here: a session takes its silence for its own. That Asterisk blocks but the one session is shown by
+/// `an_originate_that_waits_blocks_its_own_session_alone` (`src/asterisk/live/blocked.rs`, a real Asterisk), that
+/// every Originate is asynchronous by `an_originate_is_asynchronous_with_a_channel_id_of_ours` (`tests/outcomes`).
 #[test]
 fn trap_09_an_event_session_and_an_action_session_are_two_values() {
     let mut events = Driver::ready(config());
@@ -139,10 +142,11 @@ fn trap_09_an_event_session_and_an_action_session_are_two_values() {
         Driver::ready(amibus_ami::SessionConfig { event_mask: amibus_ami::EventMask::Off, ..config() });
     actions.sends("Originate", 1);
     events.receives("Event: Newchannel\r\n\r\n").unwrap();
-    assert_eq!(events.said(), ["event Newchannel"], "the blocked session blocks itself alone");
-    // Force `Async: true` is the command's rule; the builder lets it be said once and keeps it.
-    let originate = action("Originate").header("Async", "true").unwrap();
-    assert_eq!(originate.first("async"), Some(b"true".as_slice()));
+    assert_eq!(events.said(), ["event Newchannel"]);
+    // The one that waits for its Originate puts up with the silence and takes nothing more; the other does not.
+    actions.waits(20).unwrap();
+    assert_eq!(actions.queues("Hangup", 2), Err(amibus_ami::SendError::Silent));
+    assert!(matches!(events.waits(20), Err(SessionError::Dead { .. })));
 }
 
 #[test]
@@ -223,7 +227,10 @@ fn trap_15_events_are_chosen_by_a_mask_that_is_checked() {
     assert!(written.contains("\r\nEvents: call\r\n") && !written.contains("Filter"), "{written}");
 }
 
-/// Policy denies by default; here: the session itself sends nothing but login, ping and logoff.
+/// Here: the session itself sends nothing but login, ping and logoff. That a command is denied by default, though
+/// Asterisk would run it for anybody, is shown by `nothing_is_allowed_without_a_rule` (`src/command/policy.rs`) and
+/// `what_is_read_but_not_allowed_or_known_is_rejected_and_acknowledged` (`tests/outcomes`); which lists amibus asks for
+/// by itself, by `snapshots_wait_for_the_boot` (`src/asterisk/tests/events.rs`).
 #[test]
 fn trap_16_a_session_sends_nothing_on_its_own_but_login_ping_and_logoff() {
     let mut driver = Driver::ready(config());
