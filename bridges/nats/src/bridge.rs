@@ -8,8 +8,8 @@ use amibus_contract::{
 };
 
 use crate::{
-    client::NatsClient, core::CoreOutlet, faults, hub::Hub, inlet::NatsInlet, jet::JetOutlet, keys::KEYS,
-    probe, settings::Settings, stream,
+    client::NatsClient, core::CoreOutlet, hub::Hub, inlet::NatsInlet, jet::JetOutlet, keys::KEYS, probe,
+    settings::Settings, stream,
 };
 
 /// The kind of bus.
@@ -61,9 +61,7 @@ impl Bridge for NatsBridge {
 
     fn outlet<'a>(&'a self, _lane: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
         Box::pin(async move {
-            if *self.hub.closed().borrow() {
-                return Err(faults::closed());
-            }
+            self.hub.open()?;
             self.hub.keep();
             let hub = Arc::clone(&self.hub);
             Ok(match &self.hub.settings.stream {

@@ -33,6 +33,7 @@ impl CoreOutlet {
     }
 
     async fn ready(&mut self) -> Result<(), Fault> {
+        self.hub.open()?;
         if self.on.as_ref().is_some_and(|(line, _)| line.alive()) {
             return Ok(());
         }

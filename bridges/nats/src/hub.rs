@@ -84,9 +84,7 @@ impl Hub {
 
     /// The connection, made if need be.
     pub(crate) async fn line(&self) -> Result<Arc<Line>, Fault> {
-        if *self.closed.borrow() {
-            return Err(faults::closed());
-        }
+        self.open()?;
         let attempts = self.attempts.load(Ordering::Acquire);
         let mut place = self.line.lock().await;
         if let Some(line) = place.as_ref().filter(|line| line.alive()) {
@@ -164,6 +162,11 @@ impl Hub {
         if !self.keeping.swap(true, Ordering::AcqRel) {
             tokio::spawn(keep(Arc::downgrade(self), self.closed()));
         }
+    }
+
+    /// Whether the bridge is open still: after it was closed nothing is published.
+    pub(crate) fn open(&self) -> Result<(), Fault> {
+        if *self.closed.borrow() { Err(faults::closed()) } else { Ok(()) }
     }
 
     /// Turns true when the bridge is closed.

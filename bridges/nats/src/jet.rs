@@ -35,6 +35,7 @@ impl JetOutlet {
     }
 
     async fn ready(&mut self) -> Result<(Arc<Line>, Context), Fault> {
+        self.hub.open()?;
         if let Some((line, context)) = &self.on
             && line.alive()
         {
@@ -64,6 +65,9 @@ impl JetOutlet {
         let mut acks = Acks::new();
         let on = Batch { line: &line, messages: batch, before: line.dialled.refused_so_far() };
         loop {
+            if let Err(fault) = self.hub.open() {
+                window.halt(fault);
+            }
             while let Some(index) = window.next() {
                 let Some(message) = batch.get(index) else { break };
                 match send(&context, message).await {

@@ -40,6 +40,8 @@ pub(crate) struct Window<'a> {
     max_per_key: usize,
     faults: BTreeMap<usize, Fault>,
     halted: bool,
+    /// Why nothing more leaves, where no message is to blame.
+    why: Option<Fault>,
 }
 
 impl<'a> Window<'a> {
@@ -56,6 +58,7 @@ impl<'a> Window<'a> {
             max_per_key: max_per_key.max(1),
             faults: BTreeMap::new(),
             halted: false,
+            why: None,
         }
     }
 
@@ -127,6 +130,12 @@ impl<'a> Window<'a> {
         }
     }
 
+    /// Nothing more leaves, because of `fault`; what is in flight may still be confirmed.
+    pub(crate) fn halt(&mut self, fault: Fault) {
+        self.halted = true;
+        self.why = Some(fault);
+    }
+
     /// Whether anything awaits its confirmation.
     pub(crate) fn is_waiting(&self) -> bool {
         self.in_flight > 0
@@ -147,7 +156,8 @@ impl<'a> Window<'a> {
             // This one was held back by the fault of another: one that asks for the same again.
             self.faults.values().find(|fault| fault.decision != Decision::Skip).cloned()
         });
-        let fault = fault.unwrap_or_else(|| Fault::new(FaultKind::TimedOut, "the batch was stopped"));
+        let fault =
+            fault.or(self.why).unwrap_or_else(|| Fault::new(FaultKind::TimedOut, "the batch was stopped"));
         Published::until(safe, reach, fault)
     }
 
@@ -248,6 +258,18 @@ mod tests {
         w.confirm(0);
         let published = w.finish(Reach::Stored);
         assert_eq!((published.safe, published.fault.map(|f| f.kind)), (1, Some(FaultKind::Unreachable)));
+    }
+
+    #[test]
+    fn what_was_sent_before_a_halt_may_still_be_confirmed() {
+        let mut w = window(&["a", "b", "c"], 2, 1);
+        assert_eq!(all_next(&mut w), [0, 1]);
+        w.halt(fault(FaultKind::Closed));
+        w.confirm(1);
+        w.confirm(0);
+        assert_eq!(all_next(&mut w), Vec::<usize>::new());
+        let published = w.finish(Reach::Stored);
+        assert_eq!((published.safe, published.fault.map(|f| f.kind)), (2, Some(FaultKind::Closed)));
     }
 
     #[test]
