@@ -1,16 +1,23 @@
 //! The way back to who sent a command.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use amibus_contract::{BoxFuture, Fault, FaultKind, Handle, Message, Reach, Rejection};
+use amibus_contract::{BoxFuture, Decision, Fault, FaultKind, Handle, Message, Reach, Rejection};
 use async_nats::{
-    HeaderMap, Subject,
+    HeaderMap, StatusCode, Subject,
     jetstream::{self, AckKind, Context, context::PublishErrorKind, message::PublishMessage},
     service,
 };
 use bytes::Bytes;
+use futures_util::StreamExt;
 
-use crate::{barrier::Barrier, dead, dial::Dialled, headers, subjects};
+use crate::{barrier::Barrier, dead, dial::Dialled, faults, headers, subjects};
 
 /// A command is kept this many times within the stream's `ack_wait`.
 const KEEPS_PER_WAIT: u32 = 3;
@@ -23,6 +30,8 @@ pub(crate) struct Way {
     pub(crate) prefix: String,
     /// How long the server may take to take a reply or an acknowledgement.
     pub(crate) limit: Duration,
+    /// How many unreadable commands could not be set aside.
+    pub(crate) lost: Arc<AtomicU64>,
 }
 
 impl Way {
@@ -85,28 +94,76 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// Acknowledges, and waits for the server's word that the consumer took it.
     async fn confirmed(&self, kind: AckKind) -> Result<(), Fault> {
-        let acknowledged =
-            self.way.dialled.within(self.way.limit, self.message.double_ack_with(kind)).await?;
-        acknowledged.map_err(|error| Fault::new(FaultKind::TimedOut, error.to_string()))
+        let said = self.way.dialled.within(self.way.limit, self.told(kind)).await??;
+        match said.status {
+            None => Ok(()),
+            Some(StatusCode::NO_RESPONDERS) => {
+                let text = "nobody takes the acknowledgement: the consumer, or its stream, is gone";
+                Err(Fault::new(FaultKind::Missing, text))
+            }
+            Some(status) => Err(Fault::new(
+                FaultKind::Unreachable,
+                format!("the acknowledgement was not taken: {status}"),
+            )),
+        }
     }
 
+    /// What comes back for an acknowledgement. async-nats has the same, and takes any answer for a confirmation.
+    async fn told(&self, kind: AckKind) -> Result<async_nats::Message, Fault> {
+        let unreachable = |error: String| Fault::new(FaultKind::Unreachable, error);
+        let Some(to) = self.message.reply.clone() else {
+            return Err(unreachable("the command has nowhere to be acknowledged to".to_owned()));
+        };
+        let client = &self.way.dialled.client;
+        let inbox = client.new_inbox();
+        let subscribed = client.subscribe(inbox.clone()).await;
+        let mut answers = subscribed.map_err(|error| unreachable(error.to_string()))?;
+        let sent = client.publish_with_reply(to, inbox, kind.into()).await;
+        sent.map_err(|error| unreachable(error.to_string()))?;
+        answers.next().await.ok_or_else(faults::lost)
+    }
+
+    /// Sets the command aside as well as the server lets us. What is refused for good is told and left at that: the
+    /// command would come again for ever, and never become readable.
     async fn set_aside(&self, cause: &Rejection) -> Result<(), Fault> {
         let subject = subjects::dead_command(&self.way.prefix, &self.message.subject);
+        match self.store(&subject, cause).await {
+            Err(fault) if fault.decision != Decision::Retry => {
+                let lost = self.way.lost.fetch_add(1, Ordering::Relaxed) + 1;
+                tracing::warn!(
+                    subject, id = self.identity, %fault, lost,
+                    "an unreadable command could not be set aside and is gone"
+                );
+                Ok(())
+            }
+            stored => stored,
+        }
+    }
+
+    async fn store(&self, subject: &str, cause: &Rejection) -> Result<(), Fault> {
+        let dialled = &self.way.dialled;
         let body: Bytes = dead::command(&self.message.subject, &self.identity, &self.message.payload, cause);
         let mut map = HeaderMap::new();
         headers::put(&mut map, async_nats::header::NATS_MESSAGE_ID, &format!("dead:{}", self.identity));
         let stored = async {
-            let publish = PublishMessage::build().payload(body.clone()).headers(map);
-            self.way.context.send_publish(subject.clone(), publish).await?.await
+            let publish = PublishMessage::build().payload(body).headers(map);
+            self.way.context.send_publish(subject.to_owned(), publish).await?.await
         };
-        match self.way.dialled.within(self.way.limit, stored).await? {
+        let quoted = format!("\"{subject}\"");
+        let refused = dialled.refused(dialled.refused_so_far(), |said| said.contains(&quoted));
+        let stored = tokio::select! {
+            biased;
+            said = refused => return Err(faults::forbidden(&said)),
+            stored = dialled.within(self.way.limit, stored) => stored?,
+        };
+        match stored {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
-                tracing::warn!(%subject, "no stream keeps this subject: an unreadable command is gone");
-                Ok(())
+                Err(Fault::new(FaultKind::Missing, "no stream keeps this subject"))
             }
-            Err(error) => Err(Fault::new(FaultKind::TimedOut, format!("{subject}: {error}"))),
+            Err(error) => Err(faults::publishing(&error, subject)),
         }
     }
 }

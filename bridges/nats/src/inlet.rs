@@ -53,7 +53,13 @@ impl NatsInlet {
             .timeout(settings.ack_timeout)
             .ack_timeout(settings.ack_timeout)
             .build(dialled.client.clone());
-        let way = Way { dialled, context, prefix: scope.prefix.clone(), limit: settings.ack_timeout };
+        let way = Way {
+            dialled,
+            context,
+            prefix: scope.prefix.clone(),
+            limit: settings.ack_timeout,
+            lost: Arc::default(),
+        };
         let (sender, arrivals) = mpsc::channel(WAITING_COMMANDS);
         let mut tasks = JoinSet::new();
         let served = service::start(&way, scope, commands.stream.is_none()).await?;

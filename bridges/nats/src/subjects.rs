@@ -2,6 +2,10 @@
 
 use amibus_contract::{Kind, Topic};
 
+/// The longest subject that a reply goes to, in bytes. The server closes a connection whose command line is longer than
+/// its `max_control_line` (4096 bytes unless configured), and that connection carries the other commands too.
+const MAX_REPLY_SUBJECT_BYTES: usize = 256;
+
 /// The words after the prefix of everything that the events' stream keeps.
 const KEPT: [&str; 5] = ["event", "link", "call", "response", "dead"];
 /// Those without which publishing fails: `dead` only ever sets things aside.
@@ -37,11 +41,14 @@ pub(crate) fn dead(topic: &Topic) -> String {
     format!("{}.dead.{}.{}.{}", topic.prefix(), topic.kind().as_str(), topic.server(), topic.name())
 }
 
-/// The same for a command, by the subject that it came on.
+/// The same for a command, by the subject that it came on. The action is whatever the sender wrote there: it is cut and
+/// cleaned as a topic's name is, or our own line would become too long for the server.
 pub(crate) fn dead_command(prefix: &str, subject: &str) -> String {
-    let rest =
-        subject.strip_prefix(prefix).and_then(|rest| rest.split_once('.')).map_or(subject, |(_, rest)| rest);
-    format!("{prefix}.dead.{rest}")
+    let (server, action) = words(prefix, subject);
+    match Topic::new(prefix, Kind::Command, server.unwrap_or_default(), action.unwrap_or_default()) {
+        Ok(topic) => dead(&topic),
+        Err(_) => format!("{prefix}.dead.{}._._", Kind::Command.as_str()),
+    }
 }
 
 /// The server and the action in the subject of a command or request.
@@ -79,7 +86,8 @@ pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
 pub(crate) fn may_reply_to(prefix: &str, subject: &str) -> bool {
     let ours = subject.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let plain = subject.split('.').all(|token| !token.is_empty() && token != "*" && token != ">");
-    plain
+    subject.len() <= MAX_REPLY_SUBJECT_BYTES
+        && plain
         && !ours
         && !subject.starts_with('$')
         && !subject.contains(|c: char| c.is_whitespace() || c.is_control())
@@ -129,7 +137,16 @@ mod tests {
         assert_eq!(words("ami", "ami.request.pbx1.Queue.Add"), (Some("pbx1"), Some("Queue.Add")));
         assert_eq!(words("ami", "ami.command.pbx1"), (Some("pbx1"), None));
         assert_eq!(words("ami", "other.command.pbx1.X"), (None, None));
-        assert_eq!(dead_command("ami", "ami.command.pbx1.Ping"), "ami.dead.command.pbx1.Ping");
+    }
+
+    #[test]
+    fn a_command_is_set_aside_under_a_subject_that_is_short_and_plain() {
+        let of = |subject: &str| dead_command("a.b", subject);
+        assert_eq!(of("a.b.command.pbx1.Ping"), "a.b.dead.command.pbx1.Ping");
+        assert_eq!(of("a.b.command.pbx1.Pi\u{e4}\tng.x"), "a.b.dead.command.pbx1.Pi__ng_x");
+        let long = "A".repeat(4000);
+        assert_eq!(of(&format!("a.b.command.pbx1.{long}")).len(), "a.b.dead.command.pbx1.".len() + 128);
+        assert_eq!(of("elsewhere"), "a.b.dead.command._._");
     }
 
     #[test]
@@ -140,5 +157,7 @@ mod tests {
         {
             assert!(!may_reply_to("ami", bad), "{bad}");
         }
+        let longest = "r".repeat(MAX_REPLY_SUBJECT_BYTES);
+        assert!(may_reply_to("ami", &longest) && !may_reply_to("ami", &format!("{longest}r")));
     }
 }

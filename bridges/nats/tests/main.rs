@@ -4,6 +4,7 @@ mod cluster;
 mod commands;
 mod conformance;
 mod faults;
+mod hostile;
 mod jwt;
 mod logins;
 mod rig;
