@@ -145,7 +145,11 @@ impl Daemon {
                 health: Arc::clone(&self.health),
                 seen: Seen::default(),
             };
-            self.event_sessions.spawn(run_events(Arc::clone(&site.settings), intake, self.stop_reading.clone()));
+            self.event_sessions.spawn(run_events(
+                Arc::clone(&site.settings),
+                intake,
+                self.stop_reading.clone(),
+            ));
             let (actions, session) = Actions::new(Arc::clone(&site.settings));
             self.action_sessions.spawn(session.run(self.give_up.clone()));
             let server = engine::Server {
@@ -249,6 +253,15 @@ impl Daemon {
             left => warn!(messages = left, "left before everything was delivered (shutdown.drain)"),
         }
         left
+    }
+}
+
+/// A daemon that is dropped without leaving, or that failed to start, ends all that it began.
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.stop_reading.cancel();
+        self.give_up.cancel();
     }
 }
 

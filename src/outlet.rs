@@ -3,7 +3,10 @@
 //! A bus that is away costs only its own lane: its messages wait in the queue. A message that a bus refuses for
 //! good is set aside where the bus keeps such messages, counted, and does not block what follows.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use amibus_contract::{Decision, Fault, Message, Outlet, SharedBridge};
 use tokio::time::Instant;
@@ -13,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     link,
     metrics::{BusMetrics, LaneMetrics, ServerMetrics},
-    queue::{Batch, Queue, Reader},
+    queue::{Batch, Lost, Queue, Reader},
     writer::Writer,
 };
 
@@ -25,6 +28,9 @@ const RETRY_MAX_MS: u64 = 5_000;
 const RETRY_STOPPED: Duration = Duration::from_secs(30);
 /// How often the gauges are brought up to date while nothing happens.
 const GAUGE_EVERY: Duration = Duration::from_secs(1);
+
+/// The type of what announces a loss.
+const GAP_TYPE: &str = "ami.link.gap";
 
 /// One server's lane to one bus.
 pub struct Lane {
@@ -68,13 +74,13 @@ impl Lane {
             };
             let Some(mut batch) = batch else { return };
             self.announce_lost(&mut batch);
-            let own = batch.messages.len() - batch.appended.len();
+            let mut own = Own { before: batch.messages.len() - batch.appended.len(), instead: None };
             let mut done = 0;
             while done < batch.messages.len() {
                 let before = done;
-                done += self.step(&mut outlet, &batch, done, &mut retry).await;
+                done += self.step(&mut outlet, &mut batch, &mut own, done, &mut retry).await;
                 // The announcement of a loss is not one of the queue's messages.
-                reader.commit(done.saturating_sub(own) - before.saturating_sub(own));
+                reader.commit(done.saturating_sub(own.before) - before.saturating_sub(own.before));
                 self.refresh();
             }
         }
@@ -84,7 +90,8 @@ impl Lane {
     async fn step(
         &self,
         outlet: &mut Option<Box<dyn Outlet>>,
-        batch: &Batch,
+        batch: &mut Batch,
+        own: &mut Own,
         from: usize,
         retry: &mut Retry,
     ) -> usize {
@@ -101,7 +108,7 @@ impl Lane {
         let Some(rest) = batch.messages.get(from..) else { return 0 };
         let published = open.publish(rest).await;
         let safe = published.safe.min(rest.len());
-        self.count(batch, from, safe);
+        self.count(batch, own, from, safe);
         if safe > 0 {
             retry.succeeded(self);
         }
@@ -109,8 +116,17 @@ impl Lane {
             Some(fault) if fault.decision == Decision::Skip => {
                 let Some(refused) = rest.get(safe) else { return safe };
                 match self.set_aside(open.as_mut(), refused, &fault).await {
-                    true => safe + 1,
-                    false => {
+                    Aside::Kept => safe + 1,
+                    // The bus is told of it in its place, unless that is what it refused.
+                    Aside::Lost(Some(gap)) => {
+                        if let Some(place) = batch.messages.get_mut(from + safe) {
+                            *place = *gap;
+                            own.instead = Some(from + safe);
+                        }
+                        safe
+                    }
+                    Aside::Lost(None) => safe + 1,
+                    Aside::Again(fault) => {
                         self.wait(&fault, retry).await;
                         safe
                     }
@@ -124,19 +140,17 @@ impl Lane {
         }
     }
 
-    /// Puts a refused message where the bus keeps such ones; `false` when that must be tried again.
-    async fn set_aside(&self, outlet: &mut dyn Outlet, message: &Message, fault: &Fault) -> bool {
+    /// Puts a refused message where the bus keeps such ones.
+    async fn set_aside(&self, outlet: &mut dyn Outlet, message: &Message, fault: &Fault) -> Aside {
         self.bus_metrics.faults(fault.kind.as_str()).inc();
         let kept = match outlet.dead_letter(message, fault).await {
             Ok(kept) => kept,
-            Err(again) if again.decision == Decision::Retry => return false,
-            Err(also_refused) => {
+            Err(also_refused) if also_refused.decision == Decision::Skip => {
                 warn!(bus = self.bridge.name(), id = &*message.attributes.id, %also_refused, "dead letter refused");
                 false
             }
+            Err(again) => return Aside::Again(again),
         };
-        let counter = if kept { &self.metrics.dead_lettered } else { &self.metrics.dropped };
-        counter.inc();
         error!(
             server = self.writer.server(),
             bus = self.bridge.name(),
@@ -147,7 +161,19 @@ impl Lane {
             %fault,
             "the bus refused a message for good"
         );
-        true
+        if kept {
+            self.metrics.dead_lettered.inc();
+            return Aside::Kept;
+        }
+        self.metrics.dropped.inc();
+        self.server_metrics.gaps("dropped").inc();
+        let sequence = message.attributes.sequence.as_deref().and_then(|digits| digits.parse().ok());
+        let own = &*message.attributes.kind == GAP_TYPE;
+        Aside::Lost(sequence.filter(|_| !own).map(|sequence| {
+            let now = SystemTime::now();
+            let lost = Lost { first: sequence, last: sequence, from: now, until: now };
+            Box::new(link::dropped(&self.writer, self.bridge.name(), &lost))
+        }))
     }
 
     async fn wait(&self, fault: &Fault, retry: &mut Retry) {
@@ -161,11 +187,11 @@ impl Lane {
         }
     }
 
-    fn count(&self, batch: &Batch, from: usize, safe: usize) {
-        let own = batch.messages.len() - batch.appended.len();
-        let range = from.saturating_sub(own)..(from + safe).saturating_sub(own);
+    fn count(&self, batch: &Batch, own: &Own, from: usize, safe: usize) {
+        let range = from.saturating_sub(own.before)..(from + safe).saturating_sub(own.before);
         let appended = batch.appended.get(range).unwrap_or_default();
-        self.metrics.published.inc_by(appended.len() as u64);
+        let instead = own.instead.is_some_and(|at| (from..from + safe).contains(&at));
+        self.metrics.published.inc_by((appended.len() - usize::from(instead)) as u64);
         for at in appended {
             self.bus_metrics.latency(at.elapsed());
         }
@@ -192,6 +218,24 @@ impl Lane {
         self.metrics.waiting.set(i64::try_from(backlog.waiting).unwrap_or(i64::MAX));
         self.metrics.oldest_waiting(backlog.oldest);
     }
+}
+
+/// Which messages of a batch are the lane's own words.
+struct Own {
+    /// So many stand in front of the queue's.
+    before: usize,
+    /// One stands in place of a message that the bus refused.
+    instead: Option<usize>,
+}
+
+/// What became of a message that a bus refused for good.
+enum Aside {
+    /// The bus keeps it among its dead letters.
+    Kept,
+    /// The bus does not; this announcement takes its place.
+    Lost(Option<Box<Message>>),
+    /// It cannot be said yet.
+    Again(Fault),
 }
 
 /// How long to wait after a fault, and when to say so.

@@ -48,6 +48,21 @@ pub struct Command {
     pub payload_hash: String,
 }
 
+impl Command {
+    /// What stands in the journal for a message that cannot be read, so that it is rejected once.
+    pub(super) fn unreadable(server: &str, action: &str, body: &[u8]) -> Self {
+        Self {
+            id: None,
+            server: server.to_owned(),
+            action: action.to_owned(),
+            deadline: None,
+            wait: Wait::default(),
+            headers: Vec::new(),
+            payload_hash: hex(&Sha256::digest(body)),
+        }
+    }
+}
+
 /// What could be read of a command that is rejected, so that its sender recognises the answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partial {
@@ -188,7 +203,11 @@ fn hash(server: &str, action: &str, wait: Wait, headers: &[(String, String)]) ->
         add(name);
         add(value);
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// The keys of one object, taken one after another.

@@ -6,25 +6,22 @@
 //! | between `sending` and `done` | may have been sent; is never sent again | `unknown`, code `interrupted` |
 //! | after `done` | was answered or not; delivered again, the recorded outcome is answered | as recorded |
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use amibus_contract::{Handle, Inlet, Message, Rejection, Request};
-use tokio::sync::{Semaphore, watch};
+use amibus_contract::{Bytes, Inlet, Message, Rejection, Request};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use super::{
     decode::{Command, Partial, decode},
-    error::{Code, CommandError},
+    error::{Code, CommandError, Outcome},
     finals::Finals,
     journal::{Claim, Journal, JournalError, Record},
     policy::Policy,
     response::{self, Response},
-    send::{Errand, build},
+    send::{Ended, Errand, build},
+    work::{InWork, Working, keeping},
 };
 use crate::{
     asterisk::Actions,
@@ -35,6 +32,8 @@ use crate::{
 
 /// Requests of one bus that are held at once, waiting or in work; beyond that the rest waits on the bus.
 pub const MAX_HELD_REQUESTS: usize = 1024;
+/// The pause after an outcome that could not be recorded, before trying again.
+const RECORD_RETRY: Duration = Duration::from_secs(1);
 /// The pause after an inlet that cannot go on.
 const INLET_RETRY: Duration = Duration::from_secs(30);
 
@@ -82,11 +81,11 @@ pub struct Engine {
     settings: Settings,
     policy: Policy,
     journal: Arc<Journal>,
-    servers: BTreeMap<String, Server>,
+    pub(super) servers: BTreeMap<String, Server>,
     /// For commands to servers that are not configured.
     nowhere: Nowhere,
     /// The ids in work in this process, with their end.
-    running: Mutex<HashMap<String, watch::Receiver<Option<Arc<Answer>>>>>,
+    running: InWork,
 }
 
 /// What goes back for one request.
@@ -97,10 +96,14 @@ struct Answer {
 }
 
 /// What is known of a request beside its command.
-struct Circumstances {
+struct Circumstances<'a> {
     bus: &'static str,
     sender: Option<String>,
     durable: bool,
+    /// The message's own identity on a durable bus.
+    identity: Option<String>,
+    body: Bytes,
+    stop: &'a CancellationToken,
 }
 
 impl Engine {
@@ -112,30 +115,8 @@ impl Engine {
         servers: BTreeMap<String, Server>,
         nowhere: Nowhere,
     ) -> Arc<Self> {
-        let running = Mutex::default();
+        let running = InWork::default();
         Arc::new(Self { settings, policy, journal, servers, nowhere, running })
-    }
-
-    /// Records `unknown` for what a dead process had begun to send, and publishes it. Once, before any command.
-    ///
-    /// # Errors
-    /// When the journal cannot be read or written.
-    pub async fn recover(self: &Arc<Self>) -> Result<usize, JournalError> {
-        let mut count = 0;
-        loop {
-            let open = self.blocking(|journal| journal.interrupted(1000)).await?;
-            if open.is_empty() {
-                return Ok(count);
-            }
-            for one in open {
-                let text = "amibus was ended between sending it and recording what became of it";
-                let error = CommandError::new(Code::Interrupted, text);
-                let response = Response::of_error(Some(one.id.clone()), &one.server, &one.action, error);
-                warn!(id = one.id, server = one.server, action = one.action, "outcome unknown after a crash");
-                self.record(&one.id, self.servers.get(&one.server), &response).await?;
-                count += 1;
-            }
-        }
     }
 
     /// Takes commands from one bus until `stop`; then waits until those in work are done or `give_up`.
@@ -159,8 +140,9 @@ impl Engine {
                 Ok(Some(request)) => {
                     metrics.commands_received.inc();
                     let (engine, metrics) = (Arc::clone(&self), metrics.clone());
+                    let stop = stop.clone();
                     let work = async move {
-                        engine.handle(request, bus, &metrics).await;
+                        engine.handle(request, bus, &metrics, &stop).await;
                         drop(permit);
                     };
                     let give_up = give_up.clone();
@@ -179,12 +161,20 @@ impl Engine {
         tasks.wait().await;
     }
 
-    /// Carries out one request, answers and acknowledges it.
-    pub async fn handle(&self, request: Request, bus: &'static str, metrics: &BusMetrics) {
+    /// Carries out one request, answers and acknowledges it. A command that a durable bus keeps and that still waits
+    /// for its server at `stop` is left to the bus.
+    pub async fn handle(
+        &self,
+        request: Request,
+        bus: &'static str,
+        metrics: &BusMetrics,
+        stop: &CancellationToken,
+    ) {
         let decoded = decode(&request, self.settings.max_command_bytes);
-        let Request { sender, durable, mut handle, .. } = request;
-        let circumstances = Circumstances { bus, sender, durable };
+        let Request { sender, durable, identity, body, mut handle, .. } = request;
+        let circumstances = Circumstances { bus, sender, durable, identity, body, stop };
         let answer = keeping(handle.as_mut(), self.answer(decoded, &circumstances)).await;
+        let Some(answer) = answer else { return };
         if let Err(fault) = handle.reply(&answer.message).await {
             warn!(bus, %fault, id = &*answer.message.attributes.id, "the reply could not be sent");
         }
@@ -200,79 +190,78 @@ impl Engine {
         }
     }
 
+    /// `None`: it was neither sent nor answered, and its bus delivers it again.
     async fn answer(
         &self,
         decoded: Result<Command, Box<(CommandError, Partial)>>,
-        circumstances: &Circumstances,
-    ) -> Arc<Answer> {
+        how: &Circumstances<'_>,
+    ) -> Option<Arc<Answer>> {
         let command = match decoded {
             Ok(command) => command,
             Err(unreadable) => {
                 let (error, partial) = *unreadable;
-                return self.unreadable(error, partial, circumstances);
+                return Some(self.unreadable(error, partial, how).await);
             }
         };
         let Some(server) = self.servers.get(&command.server) else {
             let text = format!("no server {:?} is configured here", command.server);
             let error = CommandError::at(Code::UnknownServer, "server", text);
-            return self.rejected(None, command.id.clone(), &command, error, circumstances);
+            return Some(self.rejected(None, command.id.clone(), &command, error, how));
         };
-        let verdict = self.policy.check(&command).and_then(|()| build(&command, None).map(drop));
-        if let Err(error) = verdict {
-            return self.rejected(Some(server), command.id.clone(), &command, error, circumstances);
-        }
         let id = command.id.clone().unwrap_or_else(response::fresh_id);
-        self.once(server, &id, &command, circumstances).await
+        self.once(server, &id, &command, how).await
     }
 
     /// Runs the command unless the same id is in work here: then its end is awaited.
-    async fn once(&self, server: &Server, id: &str, command: &Command, how: &Circumstances) -> Arc<Answer> {
-        let send = loop {
-            let mut other = {
-                let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-                match running.get(id) {
-                    Some(other) => other.clone(),
-                    None => {
-                        let (send, receive) = watch::channel(None);
-                        running.insert(id.to_owned(), receive);
-                        break send;
-                    }
-                }
-            };
-            // When it ends the journal has its outcome, or, if its task was dropped, its state.
-            let _ = other.wait_for(Option::is_some).await;
-            tokio::task::yield_now().await;
-        };
-        let guard = Running { engine: self, id };
-        let answer = self.claimed(server, id, command, how).await;
-        send.send_replace(Some(Arc::clone(&answer)));
-        drop(guard);
-        answer
-    }
-
-    async fn claimed(
+    async fn once(
         &self,
         server: &Server,
         id: &str,
         command: &Command,
-        how: &Circumstances,
-    ) -> Arc<Answer> {
-        let claim = {
-            let (id, command, sender) = (id.to_owned(), command.clone(), how.sender.clone());
-            self.blocking(move |journal| journal.claim(&id, &command, sender.as_deref())).await
+        how: &Circumstances<'_>,
+    ) -> Option<Arc<Answer>> {
+        let turn = self.running.turn(id).await;
+        let answer = self.judged(server, id, command, how).await;
+        drop(turn);
+        answer
+    }
+
+    /// What is recorded counts more than what is allowed now: an outcome does not change with the rules.
+    async fn judged(
+        &self,
+        server: &Server,
+        id: &str,
+        command: &Command,
+        how: &Circumstances<'_>,
+    ) -> Option<Arc<Answer>> {
+        let recorded = {
+            let (id, hash) = (id.to_owned(), command.payload_hash.clone());
+            self.blocking(move |journal| journal.recorded(&id, &hash)).await
+        };
+        let claim = match recorded {
+            Ok(Some(claim)) => Ok(claim),
+            Err(error) => Err(error),
+            Ok(None) => {
+                let allowed = self.policy.check(command).and_then(|()| build(command, None).map(drop));
+                if let Err(error) = allowed {
+                    return Some(self.rejected(Some(server), Some(id.into()), command, error, how));
+                }
+                let (id, command, sender) = (id.to_owned(), command.clone(), how.sender.clone());
+                self.blocking(move |journal| journal.claim(&id, &command, sender.as_deref())).await
+            }
         };
         let error = match claim {
             Ok(Claim::Ours) => return self.run(server, id, command, how).await,
             Ok(Claim::Done(record)) => {
                 debug!(id, outcome = record.outcome, "delivered again; the recorded outcome is answered");
-                let message = self.replay(server, id, command, &record);
-                return Arc::new(Answer { message, unreadable: None });
+                let message = self.replay(Some(server), id, command, &record);
+                return Some(Arc::new(Answer { message, unreadable: None }));
             }
             Ok(Claim::Interrupted) => {
                 let text = "amibus was ended between sending it and recording what became of it";
                 let error = CommandError::new(Code::Interrupted, text);
                 let response = Response::of_error(Some(id.into()), &command.server, &command.action, error);
-                return self.finish(server, id, how, response).await;
+                return Some(self.finish(server, id, how, response).await);
             }
             Ok(Claim::Reused) => {
                 let text =
@@ -281,41 +270,61 @@ impl Engine {
             }
             Err(error) => not_recorded(&error),
         };
-        self.rejected(Some(server), Some(id.into()), command, error, how)
+        Some(self.rejected(Some(server), Some(id.into()), command, error, how))
     }
 
-    async fn run(&self, server: &Server, id: &str, command: &Command, how: &Circumstances) -> Arc<Answer> {
-        server.metrics.running.inc();
-        let errand = Errand { settings: &self.settings, server, id, command, may_wait: how.durable };
+    async fn run(
+        &self,
+        server: &Server,
+        id: &str,
+        command: &Command,
+        how: &Circumstances<'_>,
+    ) -> Option<Arc<Answer>> {
+        let _working = Working::new(&server.metrics);
+        let (settings, may_wait, stop) = (&self.settings, how.durable, how.stop);
+        let errand = Errand { settings, server, id, command, may_wait, stop };
         let own_id = id.to_owned();
-        let response =
-            errand.run(async || self.blocking(move |journal| journal.sending(&own_id)).await).await;
-        server.metrics.running.dec();
-        self.finish(server, id, how, response).await
+        let ended = errand.run(async || self.blocking(move |journal| journal.sending(&own_id)).await).await;
+        let response = match ended {
+            Ended::Stopped => return None,
+            Ended::Sent(response) => response,
+            Ended::Unsent(response) if response.outcome == Outcome::Expired => response,
+            // Nothing was sent: the same id may be used again once the cause is gone.
+            Ended::Unsent(response) => {
+                let id = id.to_owned();
+                if let Err(error) = self.blocking(move |journal| journal.release(&id)).await {
+                    warn!(%error, "a claim could not be released; it is taken up when the command comes again");
+                }
+                return Some(self.unclaimed(Some(server), response, None, how));
+            }
+        };
+        Some(self.finish(server, id, how, response).await)
     }
 
-    /// Records the outcome, publishes it, and makes the answer.
+    /// Records the outcome, publishes it, and makes the answer. Goes on trying where the outcome cannot be recorded:
+    /// until it is, nobody is told of it.
     async fn finish(
         &self,
         server: &Server,
         id: &str,
-        how: &Circumstances,
+        how: &Circumstances<'_>,
         response: Response,
     ) -> Arc<Answer> {
-        let message = match self.record(id, Some(server), &response).await {
-            Ok(message) => message,
-            Err(error) => {
-                tracing::error!(id, %error, "an outcome could not be recorded");
-                self.append(Some(server), &response)
+        let message = loop {
+            match self.record(id, Some(server), &response).await {
+                Ok(message) => break message,
+                Err(error) => {
+                    tracing::error!(id, %error, "an outcome cannot be recorded; trying again");
+                    tokio::time::sleep(RECORD_RETRY).await;
+                }
             }
         };
-        audit(how, &response);
-        server.metrics.finished(response.outcome.as_str()).inc();
+        self.told(Some(server), &response, how);
         Arc::new(Answer { message, unreadable: None })
     }
 
     /// Journal first, then the buses, then the journal again with what was published.
-    async fn record(
+    pub(super) async fn record(
         &self,
         id: &str,
         server: Option<&Server>,
@@ -324,25 +333,31 @@ impl Engine {
         let (own_id, outcome, data) = (id.to_owned(), response.outcome.as_str(), response.data());
         self.blocking(move |journal| journal.done(&own_id, outcome, &data)).await?;
         let message = self.append(server, response);
-        let (id, body) = (id.to_owned(), message.body.clone());
-        self.blocking(move |journal| journal.published(&id, &body)).await?;
+        let (own_id, body) = (id.to_owned(), message.body.clone());
+        if let Err(error) = self.blocking(move |journal| journal.published(&own_id, &body)).await {
+            warn!(id, %error, "the journal does not keep the message that carried an outcome");
+        }
         Ok(message)
     }
 
     /// The recorded outcome once more, byte for byte where it was published.
-    fn replay(&self, server: &Server, id: &str, command: &Command, record: &Record) -> Message {
+    fn replay(&self, server: Option<&Server>, id: &str, command: &Command, record: &Record) -> Message {
         let again = || {
-            let (writer, queue) = (&server.writer, &server.queue);
+            let (writer, queue) = self.place(server);
             response::append(writer, queue, Some(id), &command.action, &record.response)
         };
-        record.body.clone().and_then(|body| server.writer.read(body)).unwrap_or_else(again)
+        record.body.clone().and_then(|body| self.place(server).0.read(body)).unwrap_or_else(again)
+    }
+
+    pub(super) fn place<'a>(&'a self, server: Option<&'a Server>) -> (&'a Writer, &'a Queue) {
+        match server {
+            Some(server) => (&server.writer, &server.queue),
+            None => (&self.nowhere.writer, &self.nowhere.queue),
+        }
     }
 
     fn append(&self, server: Option<&Server>, response: &Response) -> Message {
-        let (writer, queue) = match server {
-            Some(server) => (&server.writer, &server.queue),
-            None => (&self.nowhere.writer, &self.nowhere.queue),
-        };
+        let (writer, queue) = self.place(server);
         response::append(writer, queue, response.id.as_deref(), &response.action, &response.data())
     }
 
@@ -352,12 +367,16 @@ impl Engine {
         server: Option<&Server>,
         response: Response,
         unreadable: Option<Rejection>,
-        how: &Circumstances,
+        how: &Circumstances<'_>,
     ) -> Arc<Answer> {
-        audit(how, &response);
+        self.told(server, &response, how);
+        Arc::new(Answer { message: self.append(server, &response), unreadable })
+    }
+
+    fn told(&self, server: Option<&Server>, response: &Response, how: &Circumstances<'_>) {
+        audit(how, response);
         let metrics = server.map_or(&self.nowhere.metrics, |server| &server.metrics);
         metrics.finished(response.outcome.as_str()).inc();
-        Arc::new(Answer { message: self.append(server, &response), unreadable })
     }
 
     fn rejected(
@@ -366,13 +385,19 @@ impl Engine {
         id: Option<String>,
         command: &Command,
         error: CommandError,
-        how: &Circumstances,
+        how: &Circumstances<'_>,
     ) -> Arc<Answer> {
         let response = Response::of_error(id, &command.server, &command.action, error);
         self.unclaimed(server, response, None, how)
     }
 
-    fn unreadable(&self, error: CommandError, partial: Partial, how: &Circumstances) -> Arc<Answer> {
+    /// A message that comes again is rejected again in the same words, and published once.
+    async fn unreadable(
+        &self,
+        error: CommandError,
+        partial: Partial,
+        how: &Circumstances<'_>,
+    ) -> Arc<Answer> {
         let rejection = Rejection {
             code: error.code.as_str().to_owned(),
             message: error.message.clone(),
@@ -381,10 +406,29 @@ impl Engine {
         let server = partial.server.as_deref().and_then(|name| self.servers.get(name));
         let (name, action) = (partial.server.unwrap_or_default(), partial.action.unwrap_or_default());
         let response = Response::of_error(partial.id, &name, &action, error);
-        self.unclaimed(server, response, Some(rejection), how)
+        let Some(identity) = &how.identity else {
+            return self.unclaimed(server, response, Some(rejection), how);
+        };
+        let nothing = Command::unreadable(&name, &action, &how.body);
+        let known = {
+            let (identity, nothing) = (identity.clone(), nothing.clone());
+            self.blocking(move |journal| journal.claim(&identity, &nothing, None)).await
+        };
+        let message = match known {
+            Ok(Claim::Done(record)) => self.replay(server, identity, &nothing, &record),
+            Ok(Claim::Ours) => match self.record(identity, server, &response).await {
+                Ok(message) => {
+                    self.told(server, &response, how);
+                    message
+                }
+                Err(_) => return self.unclaimed(server, response, Some(rejection), how),
+            },
+            _ => return self.unclaimed(server, response, Some(rejection), how),
+        };
+        Arc::new(Answer { message, unreadable: Some(rejection) })
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
@@ -396,41 +440,13 @@ impl Engine {
     }
 }
 
-/// Takes an id out of those in work, also when its task is dropped.
-struct Running<'a> {
-    engine: &'a Engine,
-    id: &'a str,
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.engine.running.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);
-    }
-}
-
-/// Runs `work`, telling the bus meanwhile that the request is being worked on.
-async fn keeping<T>(handle: &mut dyn Handle, work: impl Future<Output = T>) -> T {
-    let Some(every) = handle.keep_every() else { return work.await };
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(every) => {
-                if let Err(fault) = handle.keep().await {
-                    debug!(%fault, "the bus could not be told that a command is in work");
-                }
-            }
-        }
-    }
-}
-
 fn not_recorded(error: &JournalError) -> CommandError {
     let text = format!("the journal could not record it, so it was not sent: {error}");
     CommandError::new(Code::NotRecorded, text)
 }
 
-/// One line for every command: who, what, verdict.
-fn audit(how: &Circumstances, response: &Response) {
+/// One line for every command: who, what, verdict. No value of a field: these may be private.
+fn audit(how: &Circumstances<'_>, response: &Response) {
     let error = response.error.as_ref();
     info!(
         target: "amibus::audit",
@@ -442,7 +458,6 @@ fn audit(how: &Circumstances, response: &Response) {
         outcome = response.outcome.as_str(),
         code = error.map(|error| error.code.as_str()),
         field = error.and_then(|error| error.field.as_deref()),
-        error = error.map(|error| error.message.as_str()),
         "command"
     );
 }

@@ -34,7 +34,7 @@ pub(super) fn headers(
         }
     };
     let mut headers = Vec::with_capacity(entries.len());
-    let originate = action.eq_ignore_ascii_case("Originate");
+    let sets = sets_variables(action);
     for (name, value) in entries {
         let at = format!("{path}.{name}");
         if let Some(ours) = OURS.iter().find(|ours| ours.eq_ignore_ascii_case(&name)) {
@@ -45,7 +45,7 @@ pub(super) fn headers(
             let text = "given before in another case; a repeated header is an array";
             return Err(CommandError::at(Code::InvalidField, at, text));
         }
-        let variables = originate && is_variable(&name);
+        let variables = sets && is_variable(&name);
         add(&mut headers, &name, value, variables, &at)?;
         if headers.len() > MAX_FIELDS {
             let text = format!("more than {MAX_FIELDS} headers");
@@ -96,7 +96,7 @@ fn scalar(value: Json, at: &str) -> Result<String, CommandError> {
         Json::Text(text) | Json::Number(text) => Ok(text),
         Json::Flag(flag) => Ok(flag.to_string()),
         Json::Object(_) => {
-            let text = "only the Variable of an Originate may be an object";
+            let text = "only Variable, where an action sets variables, may be an object";
             Err(CommandError::at(Code::InvalidField, at, text))
         }
         other => {
@@ -106,7 +106,13 @@ fn scalar(value: Json, at: &str) -> Result<String, CommandError> {
     }
 }
 
-/// Whether a header sets channel variables.
+/// Whether an action reads its `Variable` headers as assignments that it splits at commas
+/// (`astman_get_variables` in `main/manager.c`, and its callers).
+pub(super) fn sets_variables(action: &str) -> bool {
+    ["Originate", "MessageSend", "PJSIPNotify", "SIPnotify"].iter().any(|a| a.eq_ignore_ascii_case(action))
+}
+
+/// Whether a header sets variables, in an action that does.
 pub(super) fn is_variable(name: &str) -> bool {
     name.eq_ignore_ascii_case("Variable")
 }

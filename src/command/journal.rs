@@ -8,9 +8,12 @@
 //! | `sending` | the socket write began, the outcome is open | outcome `unknown`, never sent again |
 //! | `done` | its outcome | the same outcome is answered again |
 //!
+//! One process at a time: a lock on the file beside it ([`LOCK_SUFFIX`]) is held while the journal is open.
+//!
 //! Limits: rows older than `max_age` and beyond [`MAX_ROWS`] are removed when done, oldest first; nothing else is.
 
 use std::{
+    fs::{File, TryLockError},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -19,6 +22,11 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::decode::Command;
+
+/// What the name of the lock file ends with.
+pub const LOCK_SUFFIX: &str = "lock";
+/// How long a journal that another process holds is waited for: it may be on its way out.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// The most rows kept.
 pub const MAX_ROWS: i64 = 2_000_000;
@@ -49,8 +57,20 @@ const SCHEMA: &str = "
 
 /// The journal could not be read or written. Nothing may be sent then.
 #[derive(Debug, thiserror::Error)]
-#[error("the command journal")]
-pub struct JournalError(#[from] rusqlite::Error);
+pub enum JournalError {
+    /// The file, or the disk under it.
+    #[error("{0}")]
+    Storage(#[from] rusqlite::Error),
+    /// The lock file cannot be made.
+    #[error("the lock file of the journal: {0}")]
+    Lock(#[source] std::io::Error),
+    /// Another process has it open. Each amibus needs a `spool.dir` of its own.
+    #[error("another amibus uses this journal; each needs a spool.dir of its own")]
+    InUse,
+    /// The command is not, or no longer, this process's to send.
+    #[error("the command is not claimed by this process any more")]
+    NotOurs,
+}
 
 /// What a claim found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +111,8 @@ pub struct Open {
 pub struct Journal {
     connection: Mutex<Connection>,
     max_age: Duration,
+    /// Held while the journal is open.
+    _lock: File,
     claims: std::sync::atomic::AtomicU64,
 }
 
@@ -98,11 +120,12 @@ impl Journal {
     /// Opens or makes the file.
     ///
     /// # Errors
-    /// When it cannot be opened, written, or is not a journal.
+    /// When it cannot be opened, written, is not a journal, or another process has it.
     pub fn open(path: &Path, max_age: Duration) -> Result<Self, JournalError> {
+        let lock = lock(&path.with_extension(LOCK_SUFFIX))?;
         let connection = Connection::open(path)?;
         connection.execute_batch(SCHEMA)?;
-        Ok(Self { connection: Mutex::new(connection), max_age, claims: 0.into() })
+        Ok(Self { connection: Mutex::new(connection), max_age, _lock: lock, claims: 0.into() })
     }
 
     /// Claims an id, durably. Commands without an outcome that are `claimed` may be claimed again: the process
@@ -122,33 +145,41 @@ impl Journal {
         if added == 1 {
             return Ok(Claim::Ours);
         }
-        let mut find = connection.prepare_cached(
-            "SELECT payload_hash, state, outcome, response, body FROM command WHERE id = ?1",
-        )?;
-        let found = find.query_row([id], |row| {
-            let hash: String = row.get(0)?;
-            let state: String = row.get(1)?;
-            let outcome: Option<String> = row.get(2)?;
-            let response: Option<Vec<u8>> = row.get(3)?;
-            Ok((hash, state, outcome, response, row.get::<_, Option<Vec<u8>>>(4)?))
-        })?;
-        Ok(match found {
-            (hash, ..) if hash != command.payload_hash => Claim::Reused,
-            (_, state, ..) if state == "claimed" => Claim::Ours,
-            (_, _, Some(outcome), Some(response), body) => Claim::Done(Record { outcome, response, body }),
-            _ => Claim::Interrupted,
-        })
+        Ok(find(&connection, id, &command.payload_hash)?.unwrap_or(Claim::Ours))
+    }
+
+    /// What is known of an id without claiming it; `None`: it may be claimed.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn recorded(&self, id: &str, payload_hash: &str) -> Result<Option<Claim>, JournalError> {
+        find(&self.lock(), id, payload_hash)
+    }
+
+    /// Forgets a claim of which nothing was sent. Answers whether there was one.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn release(&self, id: &str) -> Result<bool, JournalError> {
+        let connection = self.lock();
+        let mut delete =
+            connection.prepare_cached("DELETE FROM command WHERE id = ?1 AND state = 'claimed'")?;
+        Ok(delete.execute([id])? == 1)
     }
 
     /// Records that the action is about to be written to the socket. After this it is never sent again.
     ///
     /// # Errors
-    /// When it could not be recorded; then it must not be sent.
+    /// When it could not be recorded, or is not this process's to send; then it must not be sent.
     pub fn sending(&self, id: &str) -> Result<(), JournalError> {
-        self.lock()
-            .prepare_cached("UPDATE command SET state = 'sending', sent_at = ?2 WHERE id = ?1")?
-            .execute(params![id, now()])?;
-        Ok(())
+        let connection = self.lock();
+        let mut update = connection.prepare_cached(
+            "UPDATE command SET state = 'sending', sent_at = ?2 WHERE id = ?1 AND state = 'claimed'",
+        )?;
+        match update.execute(params![id, now()])? {
+            1 => Ok(()),
+            _ => Err(JournalError::NotOurs),
+        }
     }
 
     /// Records the outcome. An outcome that is already there stays.
@@ -174,6 +205,22 @@ impl Journal {
             .prepare_cached("UPDATE command SET body = ?2 WHERE id = ?1 AND body IS NULL")?
             .execute(params![id, body])?;
         Ok(())
+    }
+
+    /// Outcomes that were recorded and not published before the process died, with their responses.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn unpublished(&self, limit: usize) -> Result<Vec<(Open, Vec<u8>)>, JournalError> {
+        let connection = self.lock();
+        let mut find = connection.prepare_cached(
+            "SELECT id, server, action, response FROM command
+             WHERE state = 'done' AND body IS NULL AND response IS NOT NULL LIMIT ?1",
+        )?;
+        let rows = find.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok((Open { id: row.get(0)?, server: row.get(1)?, action: row.get(2)? }, row.get(3)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
     }
 
     /// The commands that a dead process had begun to send. For the start, before any command is taken.
@@ -214,6 +261,40 @@ impl Journal {
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find(connection: &Connection, id: &str, payload_hash: &str) -> Result<Option<Claim>, JournalError> {
+    let mut select = connection
+        .prepare_cached("SELECT payload_hash, state, outcome, response, body FROM command WHERE id = ?1")?;
+    let row = select.query_row([id], |row| {
+        let hash: String = row.get(0)?;
+        let state: String = row.get(1)?;
+        let outcome: Option<String> = row.get(2)?;
+        let response: Option<Vec<u8>> = row.get(3)?;
+        Ok((hash, state, outcome, response, row.get::<_, Option<Vec<u8>>>(4)?))
+    });
+    let Some(row) = row.optional()? else { return Ok(None) };
+    Ok(match row {
+        (hash, ..) if hash != payload_hash => Some(Claim::Reused),
+        (_, state, ..) if state == "claimed" => None,
+        (_, _, Some(outcome), Some(response), body) => Some(Claim::Done(Record { outcome, response, body })),
+        _ => Some(Claim::Interrupted),
+    })
+}
+
+fn lock(path: &Path) -> Result<File, JournalError> {
+    let file = File::options().create(true).append(true).open(path).map_err(JournalError::Lock)?;
+    let deadline = std::time::Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(JournalError::Lock(error)),
+            Err(TryLockError::WouldBlock) if std::time::Instant::now() > deadline => {
+                return Err(JournalError::InUse);
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+        }
     }
 }
 
@@ -275,6 +356,20 @@ mod tests {
         assert_eq!(journal.claim("sent", &command("h"), None).expect("reads"), Claim::Interrupted);
         let left = journal.interrupted(10).expect("reads");
         assert_eq!(left, [Open { id: "sent".into(), server: "pbx1".into(), action: "Originate".into() }]);
+    }
+
+    #[test]
+    fn one_process_at_a_time_and_one_send_for_a_claim() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let journal = open(dir.path());
+        let second = Journal::open(&dir.path().join("commands.sqlite"), Duration::ZERO);
+        assert!(matches!(second, Err(JournalError::InUse)));
+        assert_eq!(journal.claim("a", &command("h"), None).expect("claims"), Claim::Ours);
+        journal.sending("a").expect("ours");
+        assert!(matches!(journal.sending("a"), Err(JournalError::NotOurs)));
+        assert!(!journal.release("a").expect("reads"), "what was sent is not forgotten");
+        assert_eq!(journal.recorded("a", "h").expect("reads"), Some(Claim::Interrupted));
+        assert_eq!(journal.recorded("b", "h").expect("reads"), None);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 /// How deep a command may nest: the CloudEvent, its `data`, `fields`, and a field's array or object.
 pub(super) const MAX_DEPTH: usize = 5;
 
+/// The least whole number that a double may not hold exactly, 2^53.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Json {
@@ -85,7 +88,11 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(Json::Number(value.to_string()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Json, E> {
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
+        // A whole number that arrives here was larger than 64 bits, and has lost digits already.
+        if value.fract() == 0.0 && value.abs() >= MAX_EXACT {
+            return Err(E::custom("a number of more than 15 digits would change: write it as a string"));
+        }
         Ok(Json::Number(value.to_string()))
     }
 
@@ -134,7 +141,15 @@ mod tests {
     fn a_key_given_twice_trailing_text_and_depth_are_refused() {
         let deep = format!("{}1{}", "[".repeat(6), "]".repeat(6));
         let very_deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
-        for bad in [r#"{"a":1,"b":{"c":1,"c":2}}"#, "{} {}", "", "{\"a\":\u{1}}", &deep, &very_deep] {
+        for bad in [
+            r#"{"a":1,"b":{"c":1,"c":2}}"#,
+            "{} {}",
+            "",
+            "{\"a\":\u{1}}",
+            "[123456789012345678901234]",
+            &deep,
+            &very_deep,
+        ] {
             assert!(Json::parse(bad.as_bytes()).is_err(), "{bad:.40}");
         }
     }

@@ -17,8 +17,10 @@ pub mod finals;
 pub mod journal;
 mod json;
 pub mod policy;
+mod recover;
 pub mod response;
 mod send;
+mod work;
 
 pub use engine::Engine;
 pub use error::{Code, CommandError, Outcome};

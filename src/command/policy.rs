@@ -2,6 +2,8 @@
 //!
 //! A rule allows actions by glob, for servers by glob, and may bind fields: a bound field must be there, and every
 //! value of it must match. `Variable.NAME` binds one channel variable of an Originate, inherited (`__NAME`) or not.
+//! A `*` does not cross a `/`, so that `Local/*@sales` does not fit `Local/1@other/@sales`, which Asterisk dials in
+//! the context `other`; `**` does, and a lone `*` fits everything.
 //! What a rule does not bind is free, except what gives power beyond the action itself ([`MUST_BE_BOUND`], and
 //! variables that are dialplan functions): that is only free where a rule names it.
 
@@ -10,7 +12,7 @@ use globset::{Glob, GlobMatcher};
 use super::{
     decode::Command,
     error::{Code, CommandError},
-    fields::{is_variable, variable_of},
+    fields::{is_variable, sets_variables, variable_of},
 };
 
 /// Actions that would end, blind or block amibus's own session. No rule allows them.
@@ -90,15 +92,19 @@ impl Policy {
             let text = format!("{name} would harm amibus's own session; no rule allows it");
             return Err(CommandError::at(Code::Forbidden, "action", text));
         }
-        let mut objection = None;
+        let mut nearest: Option<(usize, CommandError)> = None;
         for rule in &self.rules {
             match rule.objection(command) {
                 None => return Ok(()),
-                Some(Objection::Field(error)) => objection = Some(error),
+                Some(Objection::Field(fitting, error)) => {
+                    if nearest.as_ref().is_none_or(|(most, _)| fitting > *most) {
+                        nearest = Some((fitting, error));
+                    }
+                }
                 Some(Objection::NotAbout) => {}
             }
         }
-        Err(objection.unwrap_or_else(|| {
+        Err(nearest.map(|(_, error)| error).unwrap_or_else(|| {
             let text = format!(
                 "no [[command.allow]] rule allows {} on {}; what is not allowed is denied",
                 command.action, command.server
@@ -111,8 +117,8 @@ impl Policy {
 enum Objection {
     /// The rule is about other actions or servers.
     NotAbout,
-    /// The rule is about this action, and this field does not fit.
-    Field(CommandError),
+    /// The rule is about this action; so many fields fit, and then this one does not.
+    Field(usize, CommandError),
 }
 
 impl Compiled {
@@ -122,32 +128,37 @@ impl Compiled {
         if !server || !any(&self.actions, &command.action) {
             return Some(Objection::NotAbout);
         }
-        let refuse = |field: &str, text: String| {
-            Some(Objection::Field(CommandError::at(Code::Forbidden, format!("fields.{field}"), text)))
+        let mut fitting = 0;
+        let refuse = |fitting: usize, field: &str, text: String| {
+            Some(Objection::Field(
+                fitting,
+                CommandError::at(Code::Forbidden, format!("fields.{field}"), text),
+            ))
         };
         for (name, globs) in &self.fields {
             let values = values_of(command, name);
             if values.is_empty() {
-                return refuse(name, format!("the rule for {} wants this field", command.action));
+                return refuse(fitting, name, format!("the rule for {} wants this field", command.action));
             }
             if let Some(value) = values.iter().find(|value| !any(globs, value)) {
                 let text = format!("{value:?} is not among what the rule for {} allows", command.action);
-                return refuse(name, text);
+                return refuse(fitting, name, text);
             }
+            fitting += 1;
         }
         let bound = |field: &str| self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(field));
         let given = |field: &str| command.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(field));
         for (action, field) in MUST_BE_BOUND {
             if action.eq_ignore_ascii_case(&command.action) && given(field) && !bound(field) {
                 let text = format!("{field} gives power beyond {action}: a rule must allow it by name");
-                return refuse(field, text);
+                return refuse(fitting, field, text);
             }
         }
         for (function, _) in variables(command).filter(|(name, _)| name.contains('(')) {
             let name = format!("Variable.{function}");
             if !bound("Variable") && !bound(&name) {
                 let text = "a variable that is a dialplan function needs a rule that binds it by name";
-                return refuse(&name, text.to_owned());
+                return refuse(fitting, &name, text.to_owned());
             }
         }
         None
@@ -169,16 +180,21 @@ fn values_of(command: &Command, field: &str) -> Vec<String> {
     }
 }
 
-/// The channel variables that an Originate sets.
+/// The variables that an action sets.
 fn variables(command: &Command) -> impl Iterator<Item = (&str, String)> {
-    let originate = command.action.eq_ignore_ascii_case("Originate");
-    let headers = command.headers.iter().filter(move |(name, _)| originate && is_variable(name));
+    let sets = sets_variables(&command.action);
+    let headers = command.headers.iter().filter(move |(name, _)| sets && is_variable(name));
     headers.filter_map(|(_, line)| variable_of(line))
 }
 
 fn globs(texts: &[String], any_case: bool) -> Result<Vec<GlobMatcher>, GlobError> {
     let compile = |text: &String| {
-        let glob = globset::GlobBuilder::new(text).case_insensitive(any_case).build();
+        let pattern = if text == "*" { "**" } else { text };
+        let glob = globset::GlobBuilder::new(pattern)
+            .case_insensitive(any_case)
+            .literal_separator(true)
+            .backslash_escape(true)
+            .build();
         glob.map(|g: Glob| g.compile_matcher())
             .map_err(|e| GlobError { glob: text.clone(), message: e.kind().to_string() })
     };
@@ -242,6 +258,9 @@ mod tests {
             (&[("Context", "sales2"), ("Channel", "PJSIP/1")], "fields.Context"),
             (&[("Context", "sales"), ("Channel", "PJSIP/1"), ("Channel", "DAHDI/1")], "fields.Channel"),
             (&[("Context", "sales"), ("Channel", "Local/1@other")], "fields.Channel"),
+            (&[("Context", "sales"), ("Channel", "Local/1@other/@sales")], "fields.Channel"),
+            (&[("Context", "sales"), ("Channel", "Local/1@other/n@sales")], "fields.Channel"),
+            (&[("Context", "sales"), ("Channel", "PJSIP/1/sip:x@y")], "fields.Channel"),
         ] {
             assert_eq!(denied(&rules, &command("Originate", headers)).as_deref(), Some(field));
         }
@@ -271,6 +290,28 @@ mod tests {
         assert_eq!(denied(&open, &function).as_deref(), Some("fields.Variable.SHELL(id)"));
         let named = [rule(&["Originate"], &[("Variable.CALLERID(num)", &["*"])])];
         assert_eq!(denied(&named, &with("CALLERID(num)=1")), None);
+    }
+
+    #[test]
+    fn the_nearest_rule_names_the_field() {
+        let near = rule(&["Originate"], &[("Channel", &["PJSIP/*"]), ("Context", &["sales"])]);
+        let far = rule(&["Originate"], &[("Account", &["x"])]);
+        let command = command("Originate", &[("Channel", "PJSIP/1"), ("Context", "other")]);
+        for rules in [[near.clone(), far.clone()], [far, near]] {
+            assert_eq!(denied(&rules, &command).as_deref(), Some("fields.Context"));
+        }
+    }
+
+    #[test]
+    fn a_lone_star_fits_everything_and_two_cross_slashes() {
+        for (glob, value, fits) in [("*", "a/b", true), ("a*", "a/b", false), ("a**", "a/b", true)] {
+            let rules = [rule(&["Originate"], &[("Channel", &[glob])])];
+            assert_eq!(
+                denied(&rules, &command("Originate", &[("Channel", value)])).is_none(),
+                fits,
+                "{glob}"
+            );
+        }
     }
 
     #[test]

@@ -15,6 +15,10 @@ use super::{
 };
 use crate::{asterisk::ActionFailure, normalize::Notice, queue::Queue, writer::Writer};
 
+/// The longest `data` of a response, in bytes: with its envelope it fits what NATS and Kafka take unless configured
+/// otherwise, 1 MiB. A longer event list is left out, and said so.
+pub const MAX_DATA_BYTES: usize = 900 * 1024;
+
 /// An outcome with what Asterisk said.
 #[derive(Clone, Debug)]
 pub struct Response {
@@ -87,6 +91,18 @@ impl Response {
         response.outcome = code.outcome();
         response.error = Some(CommandError::new(code, text));
         response
+    }
+
+    /// The response without its event list where that makes it longer than a bus takes.
+    pub fn bounded(mut self) -> Self {
+        let bytes: usize = self.events.iter().map(|event| event.len() + 1).sum();
+        if bytes + self.response.as_ref().map_or(0, Vec::len) > MAX_DATA_BYTES {
+            let text =
+                format!("its event list has {bytes} bytes, more than {MAX_DATA_BYTES}; it is left out");
+            self.error = Some(CommandError::new(Code::ListTooLong, text));
+            self.events.clear();
+        }
+        self
     }
 
     /// Joins what became of the call that an Originate started; `None`: it was not seen in time.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use amibus_ami::Action;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::{sync::SemaphorePermit, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     decode::{Command, Wait},
@@ -28,6 +29,30 @@ pub(super) struct Errand<'a> {
     pub(super) command: &'a Command,
     /// Whether the bus keeps the command meanwhile, so that it may wait for the server.
     pub(super) may_wait: bool,
+    /// Ends the wait for the server.
+    pub(super) stop: &'a CancellationToken,
+}
+
+/// How an errand ended.
+pub(super) enum Ended {
+    /// With this outcome; something may have been sent.
+    Sent(Response),
+    /// With this outcome, and for certain nothing was sent.
+    Unsent(Response),
+    /// amibus is leaving and nothing was sent: the bus delivers the command again.
+    Stopped,
+}
+
+/// Why an errand ended before anything was sent.
+enum Hindered {
+    Error(CommandError),
+    Stopped,
+}
+
+impl From<CommandError> for Hindered {
+    fn from(error: CommandError) -> Self {
+        Self::Error(error)
+    }
 }
 
 impl Errand<'_> {
@@ -37,32 +62,40 @@ impl Errand<'_> {
     pub(super) async fn run<E: std::fmt::Display>(
         &self,
         record_sending: impl AsyncFnOnce() -> Result<(), E>,
-    ) -> Response {
+    ) -> Ended {
         let channel_id = response::channel_id(&self.command.server, self.id);
-        let action = match build(self.command, Some(&channel_id)) {
-            Ok(action) => action,
-            Err(error) => return self.failed(error),
-        };
         let deadline = self.deadline();
-        // Held until Asterisk has answered: it bounds the actions in flight.
-        let Some(permit) = until(deadline, self.server.permits.acquire()).await else {
-            return self.failed(deadline_passed(self.command));
+        let prepared = async {
+            let action = build(self.command, Some(&channel_id))?;
+            Ok::<_, Hindered>((action, self.turn(deadline).await?))
         };
-        if let Err(error) = self.wait_until_ready(deadline).await {
-            return self.failed(error);
-        }
+        let (action, permit) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(hindered) => return self.hindered(hindered),
+        };
         let finals = (self.command.wait == Wait::Final && is_originate(self.command))
             .then(|| self.server.finals.expect(&channel_id));
         if let Err(error) = record_sending().await {
             let text = format!("the journal could not record it, so it was not sent: {error}");
-            return self.failed(CommandError::new(Code::NotRecorded, text));
+            return Ended::Unsent(self.failed(CommandError::new(Code::NotRecorded, text)));
+        }
+        // Recording took its time: nothing is sent too late.
+        if passed(deadline) {
+            return Ended::Sent(self.failed(deadline_passed(self.command)));
         }
         let sent = loop {
             let answer_by = Instant::now() + self.server.action_deadline;
             match self.server.actions.run(action.clone(), answer_by.into_std()).await {
                 Err(failure) if never_written(&failure) && self.may_wait => {
-                    if let Err(error) = self.wait_until_ready(deadline).await {
-                        return self.failed(error);
+                    match self.wait_until_ready(deadline).await {
+                        Ok(()) => {}
+                        Err(Hindered::Error(error)) => return Ended::Sent(self.failed(error)),
+                        // Recorded as being sent, so its outcome is recorded too: it was not.
+                        Err(Hindered::Stopped) => {
+                            let error =
+                                CommandError::new(Code::Unavailable, "amibus left before it was sent");
+                            return Ended::Sent(self.failed(error));
+                        }
                     }
                 }
                 sent => break sent,
@@ -71,7 +104,7 @@ impl Errand<'_> {
         drop(permit);
         let writer = &self.server.writer;
         let mut response = match sent {
-            Ok(reply) => Response::of_reply(self.id, self.command, writer, &reply),
+            Ok(reply) => Response::of_reply(self.id, self.command, writer, &reply).bounded(),
             Err(failure) => Response::of_failure(self.id, self.command, writer, failure),
         };
         if let (Some(finals), Outcome::Executed) = (finals, response.outcome) {
@@ -79,25 +112,51 @@ impl Errand<'_> {
             let seen = tokio::time::timeout(within, finals).await;
             response.join(seen.ok().and_then(Result::ok), writer);
         }
-        response
+        Ended::Sent(response)
     }
 
-    async fn wait_until_ready(&self, deadline: Option<Instant>) -> Result<(), CommandError> {
+    /// Waits until the server is ready and has room. The room is given up while the server is away, so that whoever
+    /// may not wait is told at once.
+    async fn turn(&self, deadline: Option<Instant>) -> Result<SemaphorePermit<'_>, Hindered> {
+        loop {
+            self.wait_until_ready(deadline).await?;
+            let permit = tokio::select! {
+                permit = until(deadline, self.server.permits.acquire()) => permit,
+                () = self.stop.cancelled(), if self.may_wait => return Err(Hindered::Stopped),
+            };
+            let Some(Ok(permit)) = permit else { return Err(deadline_passed(self.command).into()) };
+            if *self.server.actions.ready().borrow() {
+                return Ok(permit);
+            }
+        }
+    }
+
+    async fn wait_until_ready(&self, deadline: Option<Instant>) -> Result<(), Hindered> {
         let mut ready = self.server.actions.ready();
-        if !*ready.borrow() && !self.may_wait {
+        let away = || {
             let text = format!("{} is not connected at the moment", self.command.server);
-            return Err(CommandError::new(Code::Unavailable, text));
+            Hindered::Error(CommandError::new(Code::Unavailable, text))
+        };
+        if !*ready.borrow() && !self.may_wait {
+            return Err(away());
         }
-        let waited = until(deadline, ready.wait_for(|ready| *ready)).await;
-        if let Some(Err(_)) = waited {
-            let text = format!("the session to {} has ended", self.command.server);
-            return Err(CommandError::new(Code::Unavailable, text));
+        let waited = tokio::select! {
+            waited = until(deadline, ready.wait_for(|ready| *ready)) => waited.map(|waited| waited.is_ok()),
+            () = self.stop.cancelled(), if self.may_wait => return Err(Hindered::Stopped),
+        };
+        match waited {
+            // The session's task is gone.
+            Some(false) => Err(away()),
+            Some(true) if !passed(deadline) => Ok(()),
+            _ => Err(deadline_passed(self.command).into()),
         }
-        // Checked again here: what was ready at once may still be too late.
-        if waited.is_none() || deadline.is_some_and(|at| Instant::now() >= at) {
-            return Err(deadline_passed(self.command));
+    }
+
+    fn hindered(&self, hindered: Hindered) -> Ended {
+        match hindered {
+            Hindered::Error(error) => Ended::Unsent(self.failed(error)),
+            Hindered::Stopped => Ended::Stopped,
         }
-        Ok(())
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -160,6 +219,10 @@ async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> O
         Some(at) => tokio::time::timeout_at(at, work).await.ok(),
         None => Some(work.await),
     }
+}
+
+fn passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|at| Instant::now() >= at)
 }
 
 fn is_originate(command: &Command) -> bool {

@@ -136,6 +136,12 @@ fn forbidden_malformed_and_oversized_commands_are_rejected_naming_the_field() {
             "forbidden",
             "fields.Application",
         ),
+        (
+            "Originate",
+            r#"{"id":"f5-%","fields":{"Channel":"Local/2001@flows/@phones","Context":"flows"}}"#.to_owned(),
+            "forbidden",
+            "fields.Channel",
+        ),
         ("Ping", r#"{"id":"m1-%","feilds":{}}"#.to_owned(), "unknown_field", "feilds"),
         (
             "Ping",
@@ -172,10 +178,10 @@ fn forbidden_malformed_and_oversized_commands_are_rejected_naming_the_field() {
 fn an_unknown_server_and_a_passed_deadline_are_told() {
     let stack = &*stack();
     for bus in ["zeromq", "kafka"] {
-        let nowhere = r#"nowhere Ping {"id":"n-%","server":"nowhere","action":"Ping"}"#.replace('@', bus);
+        let nowhere = r#"nowhere Ping {"id":"n-%","server":"nowhere","action":"Ping"}"#.replace('%', bus);
         let late =
             r#"pbx22 Ping {"id":"l-%","server":"pbx22","action":"Ping","deadline":"2020-01-01T00:00:00Z"}"#;
-        let replies = stack.send(bus, &[nowhere, late.replace('@', bus)]);
+        let replies = stack.send(bus, &[nowhere, late.replace('%', bus)]);
         assert_eq!(replies[0]["data"]["error"]["code"], "unknown_server", "{}", replies[0]);
         assert_eq!(replies[1]["data"]["outcome"], "expired", "{}", replies[1]);
         assert_eq!(replies[1]["data"]["error"]["code"], "deadline_passed", "{}", replies[1]);

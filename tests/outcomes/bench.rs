@@ -81,7 +81,7 @@ impl Bench {
         let (actions, session) = Actions::new(Arc::clone(&settings));
         tokio::spawn(session.run(stop.clone()));
         let metrics = Metrics::default();
-        let engine = engine(&journal, &actions, (&writer, &queue, &finals), &metrics);
+        let engine = engine(&journal, &actions, (&writer, &queue, &finals), &metrics, &rules());
         let guard = stop.clone().drop_guard();
         let bench = Self {
             sim,
@@ -132,7 +132,31 @@ impl Bench {
 
     /// Hands a request to the engine and waits for all that becomes of it.
     pub(super) async fn ask(&self, request: Request) -> Asked {
-        ask(&self.engine, request).await
+        ask(&self.engine, request, &CancellationToken::new()).await
+    }
+
+    /// The same with a token that tells the engine to leave.
+    pub(super) async fn ask_until(&self, request: Request, stop: &CancellationToken) -> Asked {
+        ask(&self.engine, request, stop).await
+    }
+
+    /// The same under other rules.
+    pub(super) async fn ask_denied(&self, request: Request) -> Asked {
+        let parts = (&self.writer, &self.queue, &self.finals);
+        let denying = engine(&self.journal, &self.actions, parts, &self.metrics, &[]);
+        ask(&denying, request, &CancellationToken::new()).await
+    }
+
+    /// Has SQLite refuse a kind of write to the journal, until [`Bench::mend_journal`].
+    pub(super) fn refuse_writes(&self, when: &str) {
+        let trigger = format!(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON command WHEN {when} BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        );
+        self.journal_by_hand(&trigger);
+    }
+
+    pub(super) fn mend_journal(&self) {
+        self.journal_by_hand("DROP TRIGGER refuse");
     }
 
     /// The same over an Asterisk that answers every action but the login's with `answer`, `%` being its ActionID.
@@ -148,7 +172,8 @@ impl Bench {
         let ready = actions.ready().wait_for(|ready| *ready).await.map(|ready| *ready);
         assert!(ready.expect("the session runs"));
         let parts = (&self.writer, &self.queue, &self.finals);
-        ask(&engine(&self.journal, &actions, parts, &self.metrics), request).await
+        let engine = engine(&self.journal, &actions, parts, &self.metrics, &rules());
+        ask(&engine, request, &CancellationToken::new()).await
     }
 
     pub(super) fn claim(&self, id: &str, body: &str) -> Claim {
@@ -158,14 +183,22 @@ impl Bench {
 
     /// Makes every further write to the journal fail.
     pub(super) fn break_journal(&self) {
+        self.journal_by_hand("DROP TABLE command");
+    }
+
+    fn journal_by_hand(&self, statement: &str) {
         let path = self.directory.path().join("commands.sqlite");
         let other = rusqlite::Connection::open(path).expect("opens");
-        other.execute_batch("DROP TABLE command").expect("drops");
+        other.busy_timeout(Duration::from_secs(5)).expect("set");
+        other.execute_batch(statement).expect("done");
     }
 
     /// What a bus would get.
     pub(super) async fn published(&self) -> Vec<Value> {
-        let batch = self.queue.reader(0).batch(1000, 1 << 20).await.expect("open");
+        let mut reader = self.queue.reader(0);
+        let batch = tokio::time::timeout(Duration::from_millis(100), reader.batch(1000, 1 << 20));
+        let Ok(batch) = batch.await else { return Vec::new() };
+        let batch = batch.expect("open");
         batch.messages.iter().map(|m| serde_json::from_slice(&m.body).expect("JSON")).collect()
     }
 }
@@ -185,11 +218,11 @@ pub(super) fn request(body: &str) -> Request {
     }
 }
 
-async fn ask(engine: &Engine, mut request: Request) -> Asked {
+async fn ask(engine: &Engine, mut request: Request, stop: &CancellationToken) -> Asked {
     let (told, mut hear) = mpsc::channel(4);
     request.handle = Box::new(Told(told));
     let metrics = Metrics::default();
-    engine.handle(request, "test", &metrics.bus("test")).await;
+    engine.handle(request, "test", &metrics.bus("test"), stop).await;
     let mut asked = Asked { response: Value::Null, acknowledged: false, dead_lettered: false };
     while let Some(what) = hear.recv().await {
         match what {
@@ -206,14 +239,9 @@ fn engine(
     actions: &Actions,
     (writer, queue, finals): (&Arc<Writer>, &Arc<Queue>, &Arc<Finals>),
     metrics: &Metrics,
+    rules: &[Rule],
 ) -> Arc<Engine> {
-    let allow = ["Ping", "NoSuchAction", "QueueStatus", "Originate"].map(str::to_owned).to_vec();
-    let fields = vec![("Application".to_owned(), vec!["Wait".to_owned()])];
-    let rules = [
-        Rule { actions: allow, ..Rule::default() },
-        Rule { actions: vec!["Originate".into()], fields, ..Rule::default() },
-    ];
-    let policy = Policy::new(&rules).expect("globs");
+    let policy = Policy::new(rules).expect("globs");
     let server = Server {
         writer: Arc::clone(writer),
         queue: Arc::clone(queue),
@@ -231,6 +259,15 @@ fn engine(
         final_timeout: Duration::from_millis(300),
     };
     Engine::new(settings, policy, Arc::clone(journal), BTreeMap::from([("pbx1".to_owned(), server)]), nowhere)
+}
+
+fn rules() -> [Rule; 2] {
+    let allow = ["Ping", "NoSuchAction", "QueueStatus"].map(str::to_owned).to_vec();
+    let fields = vec![("Application".to_owned(), vec!["Wait".to_owned()])];
+    [
+        Rule { actions: allow, ..Rule::default() },
+        Rule { actions: vec!["Originate".into()], fields, ..Rule::default() },
+    ]
 }
 
 fn writer(server: &str) -> Arc<Writer> {

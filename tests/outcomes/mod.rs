@@ -46,6 +46,23 @@ async fn what_cannot_be_read_is_rejected_and_set_aside() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_and_comes_again_is_rejected_once() {
+    let bench = Bench::connected().await;
+    let again = || {
+        let mut request = request("not JSON");
+        (request.identity, request.durable) = (Some("STREAM:7".into()), true);
+        request
+    };
+    let first = bench.ask(again()).await;
+    ended(&first.response, "rejected", Code::Malformed);
+    assert_eq!(first.response["correlationid"], "STREAM:7");
+    let second = bench.ask(again()).await;
+    assert_eq!(second.response, first.response);
+    assert!(second.dead_lettered);
+    assert!(bench.published().await.len() <= 1, "published for everybody once");
+}
+
+#[tokio::test]
 async fn what_is_read_but_not_allowed_or_known_is_rejected_and_acknowledged() {
     let bench = Bench::connected().await;
     let forbidden = bench.ask(request(r#"{"server":"pbx1","action":"Command"}"#)).await;
@@ -219,6 +236,107 @@ async fn what_was_claimed_and_never_sent_is_run_by_the_next_process() {
     assert_eq!(bench.claim("claimed", body), Claim::Ours);
     assert_eq!(bench.engine.recover().await.expect("recovers"), 0);
     assert_eq!(bench.ask(request(body)).await.response["data"]["outcome"], "executed");
+}
+
+#[tokio::test]
+async fn an_outcome_that_cannot_be_recorded_is_told_to_nobody_until_it_is() {
+    let bench = Bench::connected().await;
+    bench.refuse_writes("NEW.state = 'done'");
+    let mend = async {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert!(bench.sim.actions().iter().any(|a| a.starts_with(b"Action: Ping")), "it was sent by now");
+        assert!(bench.published().await.is_empty(), "and nobody knows its outcome");
+        bench.mend_journal();
+    };
+    let body = r#"{"server":"pbx1","action":"Ping","id":"slow-disk"}"#;
+    let (answer, ()) = tokio::join!(bench.ask(request(body)), mend);
+    assert_eq!(answer.response["data"]["outcome"], "executed", "{}", answer.response);
+    assert!(answer.acknowledged);
+    assert_eq!(bench.ask(request(body)).await.response, answer.response);
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_marked_as_being_sent_is_not_sent() {
+    let bench = Bench::connected().await;
+    bench.refuse_writes("NEW.state = 'sending'");
+    let body = r#"{"server":"pbx1","action":"Originate","id":"m","fields":{"Channel":"Local/1@s","Application":"Wait"}}"#;
+    ended(&bench.ask(request(body)).await.response, "rejected", Code::NotRecorded);
+    assert!(bench.sim.originates().is_empty());
+    bench.mend_journal();
+    assert_eq!(
+        bench.ask(request(body)).await.response["data"]["outcome"],
+        "executed",
+        "the same id, once it can be"
+    );
+    assert_eq!(bench.sim.originates().len(), 1);
+}
+
+#[tokio::test]
+async fn a_response_is_published_once_even_where_its_message_cannot_be_kept() {
+    let bench = Bench::connected().await;
+    bench.refuse_writes("NEW.body IS NOT NULL AND OLD.body IS NULL");
+    let answer = bench.ask(request(r#"{"server":"pbx1","action":"Ping","id":"p"}"#)).await;
+    assert_eq!(answer.response["data"]["outcome"], "executed");
+    assert_eq!(bench.published().await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_done_stays_done_when_the_rules_change() {
+    let bench = Bench::connected().await;
+    let body = r#"{"server":"pbx1","action":"Ping","id":"before"}"#;
+    let before = bench.ask(request(body)).await;
+    assert_eq!(bench.ask_denied(request(body)).await.response, before.response);
+    let other = bench.ask_denied(request(&body.replace("before", "after"))).await;
+    ended(&other.response, "rejected", Code::Forbidden);
+}
+
+#[tokio::test]
+async fn a_kept_command_that_waits_at_the_end_is_left_to_its_bus() {
+    let bench = Bench::connected().await;
+    bench.sim.refuse().await.expect("refuses");
+    bench.sim.drop_sessions();
+    bench.until_ready(false).await;
+    let body = r#"{"server":"pbx1","action":"Ping","id":"later","deadline":"2099-01-01T00:00:00Z"}"#;
+    let kept = || {
+        let mut request = request(body);
+        request.durable = true;
+        request
+    };
+    let stop = tokio_util::sync::CancellationToken::new();
+    let leave = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.cancel();
+    };
+    let (left, ()) = tokio::join!(bench.ask_until(kept(), &stop), leave);
+    assert!(left.response.is_null() && !left.acknowledged && !left.dead_lettered);
+    bench.sim.accept().await.expect("accepts");
+    bench.until_ready(true).await;
+    assert_eq!(bench.ask(kept()).await.response["data"]["outcome"], "executed", "delivered again, it runs");
+}
+
+#[tokio::test]
+async fn who_waits_is_told_at_once_however_many_kept_commands_wait() {
+    let bench = Bench::connected().await;
+    bench.sim.refuse().await.expect("refuses");
+    bench.sim.drop_sessions();
+    bench.until_ready(false).await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let kept = |n: usize| {
+        let mut request = request(&format!(
+            r#"{{"server":"pbx1","action":"Ping","id":"kept-{n}","deadline":"2099-01-01T00:00:00Z"}}"#
+        ));
+        request.durable = true;
+        request
+    };
+    let many = futures_util::future::join_all((0..50).map(|n| bench.ask_until(kept(n), &stop)));
+    let one = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let asked = bench.ask(request(r#"{"server":"pbx1","action":"Ping"}"#));
+        let told = tokio::time::timeout(Duration::from_secs(2), asked).await.expect("at once");
+        ended(&told.response, "rejected", Code::Unavailable);
+        stop.cancel();
+    };
+    tokio::join!(many, one);
 }
 
 /// `list_incomplete` needs an Asterisk that answers and then falls silent within its list.
