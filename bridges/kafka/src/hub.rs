@@ -1,6 +1,6 @@
 //! What the parts of one bridge share.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use amibus_contract::{Decision, Fault, FaultKind, Message};
 use rdkafka::error::RDKafkaErrorCode;
@@ -21,6 +21,8 @@ pub(crate) struct Hub {
     pub(crate) topics: Topics,
     pub(crate) front: Front,
     pub(crate) post: Post,
+    /// Commands that could neither be read nor set aside.
+    pub(crate) lost_letters: AtomicU64,
 }
 
 impl Hub {
@@ -33,6 +35,7 @@ impl Hub {
             post: Post::new(settings.clone(), listener),
             settings,
             health,
+            lost_letters: AtomicU64::new(0),
         }
     }
 

@@ -85,6 +85,17 @@ impl Post {
         }
     }
 
+    /// The next record meets a fresh producer, which has not learned yet that some topic is missing.
+    pub(crate) fn renew(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Open(producer) = &*state {
+            let last = producer.clone();
+            *state = State::Unused;
+            // Its end waits for a thread. Whoever still sends through it holds it, too.
+            let _ = std::thread::Builder::new().spawn(move || drop(last));
+        }
+    }
+
     /// Delivers what is queued within `limit`, and ends. Answers how many records could not be delivered.
     pub(crate) async fn close(&self, limit: Duration) -> u64 {
         let state = {

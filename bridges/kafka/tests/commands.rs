@@ -16,20 +16,20 @@ use crate::{
     values,
 };
 
-const SEEN_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const SEEN_WITHIN: Duration = Duration::from_secs(30);
 const QUIET_FOR: Duration = Duration::from_secs(2);
 
-async fn inlet(rig: &KafkaRig, bridge: &SharedBridge) -> Box<dyn Inlet> {
+pub(crate) async fn inlet(rig: &KafkaRig, bridge: &SharedBridge) -> Box<dyn Inlet> {
     let scope = Scope { prefix: rig.prefix.clone(), servers: vec!["pbx1".into()] };
     bridge.inlet(&scope).await.expect("an inlet").expect("commands are configured")
 }
 
-async fn next(inlet: &mut dyn Inlet) -> Request {
+pub(crate) async fn next(inlet: &mut dyn Inlet) -> Request {
     let next = tokio::time::timeout(SEEN_WITHIN, inlet.next()).await.expect("a command in time");
     next.expect("the inlet works").expect("the inlet is open")
 }
 
-async fn is_quiet(inlet: &mut dyn Inlet) {
+pub(crate) async fn is_quiet(inlet: &mut dyn Inlet) {
     let more = tokio::time::timeout(QUIET_FOR, inlet.next()).await;
     assert!(more.is_err(), "{more:?}");
 }
@@ -47,7 +47,7 @@ async fn send(rig: &KafkaRig, numbers: std::ops::Range<usize>) {
 }
 
 /// The committed positions of all partitions, added up.
-fn committed(rig: &KafkaRig, partitions: i32) -> i64 {
+pub(crate) fn committed(rig: &KafkaRig, partitions: i32) -> i64 {
     let mut config = config(&rig.brokers);
     config.set("group.id", format!("{}.group", rig.prefix));
     let consumer: BaseConsumer = config.create().expect("a consumer");

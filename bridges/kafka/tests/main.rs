@@ -3,6 +3,7 @@
 mod commands;
 mod conformance;
 mod events;
+mod letters;
 mod login;
 mod rig;
 mod values;

@@ -18,7 +18,9 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{Consumer, StreamConsumer},
+    error::KafkaError,
     message::{Header, Headers, OwnedHeaders},
+    metadata::MetadataTopic,
     producer::{FutureProducer, FutureRecord},
 };
 
@@ -89,6 +91,20 @@ impl KafkaRig {
         for one in made {
             one.expect("a new topic");
         }
+        // The broker that leads it hears of it later than the controller that made it.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let seen = || {
+            let metadata = admin.inner().fetch_metadata(Some(topic), Duration::from_secs(5)).ok()?;
+            let led = |found: &MetadataTopic| {
+                found.partitions().len() == partitions as usize
+                    && found.partitions().iter().all(|partition| partition.leader() >= 0)
+            };
+            metadata.topics().iter().find(|found| found.name() == topic).map(led)
+        };
+        while tokio::task::block_in_place(seen) != Some(true) {
+            assert!(std::time::Instant::now() < deadline, "{topic} was made and is not there");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub(crate) async fn delete_topic(&self, topic: &str) {
@@ -112,14 +128,27 @@ impl KafkaRig {
         body: &[u8],
         headers: &[(&str, &[u8])],
     ) -> (i32, i64) {
-        let producer: FutureProducer = config(&self.brokers).create().expect("a producer");
+        self.try_send(topic, key, body, headers).await.expect("stored")
+    }
+
+    /// Sends a record that only the broker may refuse.
+    pub(crate) async fn try_send(
+        &self,
+        topic: &str,
+        key: &[u8],
+        body: &[u8],
+        headers: &[(&str, &[u8])],
+    ) -> Result<(i32, i64), KafkaError> {
+        let mut config = config(&self.brokers);
+        let producer: FutureProducer =
+            config.set("message.max.bytes", "10000000").create().expect("a producer");
         let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
             headers.insert(Header { key, value: Some(*value) })
         });
         let record = FutureRecord::to(topic).key(key).payload(body).headers(headers);
         let sent = producer.send(record, Duration::from_secs(20)).await;
-        let stored = sent.map_err(|(error, _)| error).expect("stored");
-        (stored.partition, stored.offset)
+        let stored = sent.map_err(|(error, _)| error)?;
+        Ok((stored.partition, stored.offset))
     }
 }
 
