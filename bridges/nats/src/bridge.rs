@@ -46,12 +46,21 @@ impl Bridge for NatsBridge {
                     what a broken connection leaves in doubt is sent again with the same id"
                 .to_owned();
         };
-        let found = self.hub.status().ok().and_then(|line| line.stream.as_ref().map(stream::in_words));
-        let how = found.unwrap_or_else(|| "not looked at yet".to_owned());
+        let settings = &self.hub.settings;
+        let line = self.hub.status().ok();
+        let found = line.as_ref().and_then(|line| Some((line, line.stream.as_ref()?)));
+        let (how, order) = match found {
+            Some((line, config)) => {
+                let alone = line.dialled.client.server_info().cluster.is_none();
+                let order = stream::order_in_words(config, alone, settings.max_in_flight_per_key);
+                (stream::in_words(config), order)
+            }
+            None => ("not looked at yet".to_owned(), "the order depends on the stream"),
+        };
         format!(
             "stored by JetStream stream {} ({how}); survives a killed server, but not a power cut within its \
-             `sync_interval` (2 min unless set); refused messages are set aside under {}.dead.>",
-            wanted.name, self.hub.settings.prefix
+             `sync_interval` (2 min unless set); {order}; refused messages are set aside under {}.dead.>",
+            wanted.name, settings.prefix
         )
     }
 

@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use crate::{
     dead, faults, headers,
     hub::{Hub, Line},
-    subjects,
+    stream, subjects,
     window::Window,
 };
 
@@ -27,11 +27,13 @@ pub(crate) struct JetOutlet {
     hub: Arc<Hub>,
     stream: String,
     on: Option<(Arc<Line>, Context)>,
+    /// Since the stream refused something that it may take later, and until it takes a whole batch.
+    cautious: bool,
 }
 
 impl JetOutlet {
     pub(crate) fn new(hub: Arc<Hub>, stream: String) -> Self {
-        Self { hub, stream, on: None }
+        Self { hub, stream, on: None, cautious: false }
     }
 
     async fn ready(&mut self) -> Result<(Arc<Line>, Context), Fault> {
@@ -51,8 +53,12 @@ impl JetOutlet {
     /// How many messages of one key may be in flight; see the crate's notes on order.
     fn max_per_key(&self, line: &Line) -> usize {
         let settings = &self.hub.settings;
+        if self.cautious {
+            return 1;
+        }
         let alone = line.dialled.client.server_info().cluster.is_none();
-        settings.max_in_flight_per_key.unwrap_or(if alone { settings.max_in_flight } else { 1 })
+        let steady = alone && line.stream.as_ref().is_some_and(stream::takes_all_or_nothing);
+        settings.max_in_flight_per_key.unwrap_or(if steady { settings.max_in_flight } else { 1 })
     }
 
     async fn publish_all(&mut self, batch: &[Message]) -> Published {
@@ -99,7 +105,13 @@ impl JetOutlet {
                 }
             }
         }
-        window.finish(Reach::Stored)
+        let published = window.finish(Reach::Stored);
+        match &published.fault {
+            Some(fault) if fault.kind == FaultKind::Refused => self.cautious = true,
+            None if !batch.is_empty() => self.cautious = false,
+            _ => {}
+        }
+        published
     }
 
     fn settle(&self, window: &mut Window<'_>, on: &Batch<'_>, one: Acknowledged) {

@@ -114,8 +114,9 @@ pub const KEYS: &[Key] = &[
     Key::optional(
         "max_in_flight_per_key",
         COUNT,
-        "How many of those may be of one call. Left out: 1 in a cluster, any number on a server that stands alone. \
-         Above 1, a message that the stream refused for a moment can end up behind a later one of its call.",
+        "How many of those may be of one call. Left out: any number where a server that stands alone makes room in the \
+         stream by itself (limits, discard old, one replica), 1 elsewhere. Above 1, a message that the stream refused for \
+         a moment can end up behind a later one of its call.",
     ),
     Key::with_default("batch_messages", COUNT, "1024", "How many messages are offered at once."),
     Key::with_default("batch_bytes", KeyKind::Size, "1MiB", "How many bytes are offered at once."),

@@ -13,9 +13,11 @@
 //! lost message may be stored before it. Nothing in the protocol prevents that across several publishers: an
 //! expected last sequence needs a single one. It happens when a cluster changes the stream's leader. Therefore, in
 //! a cluster, a message leaves only when its predecessor of the same key is acknowledged, while other keys share
-//! the wire (`max_in_flight_per_key`). A server that stands alone stores what it reads in the order of the
-//! connection and loses only the rest of it, so there everything is in flight at once and the whole order is kept;
-//! what remains is a stream that refuses a message for want of room and then takes a smaller one.
+//! the wire (`max_in_flight_per_key`). The same holds for a stream that refuses what it has no room for (discard
+//! new) and then takes a smaller one. A server that stands alone stores what it reads in the order of the
+//! connection and loses only the rest of it, so where its stream makes room by itself (discard old, limits), everything
+//! is in flight at once and the whole order is kept. What remains is such a stream that refuses all the same, e.g.
+//! for want of disk: then the outlet falls back to one of a key at a time until a whole batch passes.
 //!
 //! A connection that broke is never resumed: async-nats would send what was left in its queue, out of order, on
 //! the next one. What the server still reads from it is stored in the same order, and repeats are dropped by id.

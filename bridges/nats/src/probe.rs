@@ -74,6 +74,9 @@ async fn events(
          its configuration, or with more replicas"
             .to_owned(),
     );
+    if let Some(how) = stream::forgets(&config) {
+        lines.push(format!("warning: stream {} has {how}", config.name));
+    }
     let dead = format!("{}.dead.>", settings.prefix);
     if !config.subjects.iter().any(|subject| subjects::covers(subject, &dead)) {
         lines

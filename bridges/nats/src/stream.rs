@@ -42,13 +42,53 @@ pub(crate) async fn events(
     keeps_events(config, prefix)
 }
 
-/// The same stream, if it keeps all that is published.
+/// The same stream, if it takes and keeps all that is published.
 pub(crate) fn keeps_events(config: Config, prefix: &str) -> Result<Config, Fault> {
+    if let Some(why) = takes_nothing(&config) {
+        return Err(Fault::new(FaultKind::Missing, format!("stream {} {why}", config.name)));
+    }
     let Some(lacking) = subjects::missing(&config.subjects, prefix) else { return Ok(config) };
     let name = &config.name;
     let all = config.subjects.iter().cloned().chain([lacking.clone()]).collect::<Vec<_>>().join(",");
     let remedy = format!("nats stream edit {name} --subjects='{all}'");
     Err(Fault::new(FaultKind::Missing, format!("stream {name} does not keep {lacking}; add it: {remedy}")))
+}
+
+/// Why nothing can be stored in it, or not so that we learn of it, and what to do.
+fn takes_nothing(config: &Config) -> Option<String> {
+    let name = &config.name;
+    if let Some(mirrored) = &config.mirror {
+        let origin = &mirrored.name;
+        return Some(format!("is a mirror, which takes no messages itself; name `stream = {origin:?}`"));
+    }
+    if config.sealed {
+        let remedy = "for good; make another (nats stream add) and name it in `stream`";
+        return Some(format!("is sealed: it takes no messages, {remedy}"));
+    }
+    config.no_ack.then(|| {
+        format!("acknowledges nothing (`no_ack`), so nothing counts as stored; nats stream edit {name} --ack")
+    })
+}
+
+/// Whether the stream takes what comes in its order, as long as it takes anything: it makes room by itself, and there is
+/// no other server that it could be led from.
+pub(crate) fn takes_all_or_nothing(config: &Config) -> bool {
+    config.discard == DiscardPolicy::Old
+        && config.retention == RetentionPolicy::Limits
+        && config.num_replicas <= 1
+}
+
+/// What its retention takes away from what `stored` promises, in words.
+pub(crate) fn forgets(config: &Config) -> Option<&'static str> {
+    match config.retention {
+        RetentionPolicy::Limits => None,
+        RetentionPolicy::Interest => Some(
+            "retention interest: it drops what no consumer waits for, at once, though it acknowledges it",
+        ),
+        RetentionPolicy::WorkQueue => {
+            Some("retention workqueue: each message goes to one consumer and is then deleted")
+        }
+    }
 }
 
 /// The stream for commands, likewise.
@@ -130,5 +170,20 @@ pub(crate) fn in_words(config: &Config) -> String {
     };
     let replicas = config.num_replicas;
     let copies = if replicas == 1 { "one replica".to_owned() } else { format!("{replicas} replicas") };
-    format!("{storage}, {copies}")
+    match forgets(config) {
+        Some(how) => format!("{storage}, {copies}, {how}"),
+        None => format!("{storage}, {copies}"),
+    }
+}
+
+/// What is left of the order where several messages of a key are in flight, in words.
+pub(crate) fn order_in_words(config: &Config, alone: bool, max_per_key: Option<usize>) -> &'static str {
+    match max_per_key {
+        Some(1) => "messages of a key keep their order",
+        None if !alone || !takes_all_or_nothing(config) => "messages of a key keep their order",
+        _ => {
+            "messages of a key keep their order unless the stream refuses one for a moment (its disk is full): then what \
+             was sent behind it may stand before it, once, until it has taken a whole batch again"
+        }
+    }
 }
