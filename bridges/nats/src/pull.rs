@@ -9,7 +9,7 @@ use std::time::Duration;
 use amibus_contract::{Decision, Fault, FaultKind, Request};
 use async_nats::jetstream::{
     AckKind, Message,
-    consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
+    consumer::{self, AckPolicy, Consumer, DeliverPolicy, pull},
     stream::{ConsumerErrorKind, RetentionPolicy},
 };
 use futures_util::StreamExt;
@@ -20,7 +20,7 @@ use crate::{
     handle::{Kept, Way},
     headers,
     inlet::{Arrival, Arrived},
-    settings::CommandSettings,
+    settings::{CommandSettings, LEAST_ACK_WAIT},
     stream, subjects,
 };
 
@@ -111,16 +111,16 @@ impl Pull {
             deliver_policy: first(found.retention),
             ack_policy: AckPolicy::Explicit,
             ack_wait: self.settings.ack_wait,
-            filter_subject: filter,
+            filter_subject: filter.clone(),
             max_ack_pending: self.settings.max_ack_pending,
             ..pull::Config::default()
         };
         let what = format!("consumer {durable} of stream {}", found.name);
         match self.way.context.create_consumer_on_stream(config, found.name.clone()).await {
             Ok(consumer) => Ok(consumer),
-            // One that is there with other unchangeable settings serves as well.
+            // One that is there with other unchangeable settings serves as well, where they fit.
             Err(error) => match self.way.context.get_consumer_from_stream(durable, found.name).await {
-                Ok(consumer) => Ok(consumer),
+                Ok(consumer) => fitting(consumer, &filter, &what),
                 Err(_) => Err(match error.kind() {
                     ConsumerErrorKind::JetStream(said) => faults::managing(&said, &what),
                     ConsumerErrorKind::TimedOut => faults::unanswered(&what),
@@ -133,13 +133,14 @@ impl Pull {
     /// Asks for one command after another until something stops it.
     async fn deliver(&self, consumer: &Consumer<pull::Config>) -> Fault {
         let connects = self.way.dialled.link.borrow().connects;
+        let ack_wait = ack_wait(&consumer.cached_info().config);
         loop {
             let taken = tokio::select! {
                 taken = take(consumer) => taken,
                 () = self.another_connection(connects) => return faults::lost(),
             };
             match taken {
-                Ok(Some(message)) => self.hand_over(message).await,
+                Ok(Some(message)) => self.hand_over(message, ack_wait).await,
                 Ok(None) => {}
                 Err(error) => return Fault::new(FaultKind::Unreachable, error.to_string()),
             }
@@ -147,8 +148,8 @@ impl Pull {
     }
 
     /// Waits until the inlet takes the command, and keeps it meanwhile.
-    async fn hand_over(&self, message: Message) {
-        let every = self.settings.ack_wait / KEEPS_PER_WAIT;
+    async fn hand_over(&self, message: Message, ack_wait: Duration) {
+        let every = ack_wait / KEEPS_PER_WAIT;
         let permit = loop {
             match tokio::time::timeout(every, self.arrivals.reserve()).await {
                 Ok(Ok(permit)) => break permit,
@@ -160,11 +161,11 @@ impl Pull {
         };
         // The wait for the inlet may have used up most of it.
         let _ = message.ack_with(AckKind::Progress).await;
-        let fresh_until = Some(Instant::now() + self.settings.ack_wait / 2);
-        permit.send(Ok(Arrived { request: self.arrived(message), fresh_until }));
+        let fresh_until = Some(Instant::now() + ack_wait / 2);
+        permit.send(Ok(Arrived { request: self.arrived(message, ack_wait), fresh_until }));
     }
 
-    fn arrived(&self, message: Message) -> Request {
+    fn arrived(&self, message: Message, ack_wait: Duration) -> Request {
         let (server, action) = subjects::words(&self.way.prefix, &message.subject);
         let (server, action) = (server.map(str::to_owned), action.map(str::to_owned));
         let identity = identity(&message);
@@ -179,15 +180,37 @@ impl Pull {
             durable: true,
             reply_wanted: reply_to.is_some(),
             body: message.payload.clone(),
-            handle: Box::new(Kept {
-                way: self.way.clone(),
-                message,
-                identity,
-                ack_wait: self.settings.ack_wait,
-                reply_to,
-            }),
+            handle: Box::new(Kept { way: self.way.clone(), message, identity, ack_wait, reply_to }),
         }
     }
+}
+
+/// A consumer that somebody else made, if each command comes to us and is ours to acknowledge.
+fn fitting(
+    consumer: Consumer<pull::Config>,
+    filter: &str,
+    what: &str,
+) -> Result<Consumer<pull::Config>, Fault> {
+    let info = consumer.cached_info();
+    let config = &info.config;
+    let filters = [std::slice::from_ref(&config.filter_subject), &config.filter_subjects[..]].concat();
+    let mut filters = filters.iter().filter(|subject| !subject.is_empty());
+    let why = if config.ack_policy != AckPolicy::Explicit {
+        format!("its ack policy is {:?} and has to be explicit", config.ack_policy)
+    } else if !(filters.next().is_some_and(|subject| subject == filter) && filters.next().is_none()) {
+        format!("it has to filter {filter} and nothing else")
+    } else {
+        return Ok(consumer);
+    };
+    let remedy = format!("nats consumer rm {} {}", info.stream_name, info.name);
+    let text = format!("{what} is there already, and {why}; remove it, and amibus makes its own: {remedy}");
+    Err(Fault::new(FaultKind::Missing, text))
+}
+
+/// How long the server waits for a sign before it delivers a command again.
+fn ack_wait(config: &consumer::Config) -> Duration {
+    let first = config.backoff.first().copied().unwrap_or(config.ack_wait);
+    first.max(LEAST_ACK_WAIT)
 }
 
 async fn take(consumer: &Consumer<pull::Config>) -> Result<Option<Message>, async_nats::Error> {

@@ -9,7 +9,8 @@ use crate::login::Login;
 
 const MAX_SERVERS: usize = 32;
 const MAX_STREAM_NAME_BYTES: usize = 128;
-const LEAST_ACK_WAIT: Duration = Duration::from_millis(300);
+/// What a command can be kept within on a busy machine.
+pub(crate) const LEAST_ACK_WAIT: Duration = Duration::from_millis(300);
 
 /// What the bridge works with; every value is valid.
 #[derive(Clone, Debug)]
