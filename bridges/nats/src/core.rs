@@ -66,8 +66,10 @@ impl CoreOutlet {
                 }
                 sent += 1;
             }
-            // A refusal of a subject that was permitted before is noticed with the next batch.
-            if messages.iter().all(|(subject, ..)| self.known.contains(subject)) {
+            // A refusal of a subject that was permitted before is noticed with the next batch, which then waits for
+            // whatever else is refused.
+            let calm = dialled.refused_so_far() == self.looked_at;
+            if calm && messages.iter().all(|(subject, ..)| self.known.contains(subject)) {
                 barrier.pass(dialled).await?;
             } else {
                 barrier.settle(dialled).await?;
@@ -81,6 +83,9 @@ impl CoreOutlet {
                 let forbidden = messages.iter().take(sent).enumerate().find_map(|(index, (subject, ..))| {
                     dialled.refusal(before, subject).map(|said| (index, Some(faults::forbidden(&said))))
                 });
+                if before != self.looked_at {
+                    self.known.clear();
+                }
                 if let Some(forbidden) = forbidden {
                     return forbidden;
                 }
