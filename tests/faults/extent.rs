@@ -1,4 +1,4 @@
-//! How much: the short form, or the long one with `FAULTS=long`.
+//! How much: the short form, or the long one with `AMIBUS_TEST_FAULTS=long`.
 
 use std::env;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,10 +8,10 @@ pub(super) const RATE: u64 = 2_000;
 
 /// Whether the long form was asked for.
 pub(super) fn is_long() -> bool {
-    match env::var("FAULTS").as_deref() {
+    match env::var("AMIBUS_TEST_FAULTS").as_deref() {
         Ok("long") => true,
         Ok("short" | "") | Err(_) => false,
-        Ok(other) => panic!("FAULTS is {other:?}; it may be short or long"),
+        Ok(other) => panic!("AMIBUS_TEST_FAULTS is {other:?}; it may be short or long"),
     }
 }
 
@@ -29,9 +29,9 @@ pub(super) fn seconds(short: u64, long: u64) -> Duration {
 pub(super) struct Chance(u64);
 
 impl Chance {
-    /// From `FAULTS_SEED`, or from the clock.
+    /// From `AMIBUS_TEST_FAULTS_SEED`, or from the clock.
     pub(super) fn new() -> Self {
-        let given = env::var("FAULTS_SEED").ok().and_then(|seed| seed.parse().ok());
+        let given = env::var("AMIBUS_TEST_FAULTS_SEED").ok().and_then(|seed| seed.parse().ok());
         let clock =
             || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_micros() as u64);
         Self(given.unwrap_or_else(clock).max(1))

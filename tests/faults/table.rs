@@ -28,7 +28,7 @@ impl Row {
         self.notes.push(note);
     }
 
-    /// Writes the row down (`FAULTS_TABLE` names the file), and panics where a promise was broken.
+    /// Writes the row down (`AMIBUS_TEST_FAULTS_TABLE` names the file), and panics where a promise was broken.
     pub(super) fn end(mut self, verdicts: &[Verdict; 2]) {
         let pair = |of: fn(&Verdict) -> u64| format!("{}, {}", of(&verdicts[0]), of(&verdicts[1]));
         let sum = |of: fn(&Verdict) -> u64| verdicts.iter().map(of).sum::<u64>();
@@ -70,7 +70,7 @@ fn show(row: &str) {
         eprintln!("{HEADING}");
     }
     eprintln!("{row}");
-    if let Some(path) = env::var_os("FAULTS_TABLE") {
+    if let Some(path) = env::var_os("AMIBUS_TEST_FAULTS_TABLE") {
         let file = OpenOptions::new().create(true).append(true).open(path);
         writeln!(file.expect("the file of the table"), "{row}").expect("a row of the table");
     }
