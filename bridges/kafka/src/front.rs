@@ -13,12 +13,15 @@
 //!   queued is purged, nothing is sent through it again, and the next batch meets a fresh producer. Other lanes that
 //!   had records in it see them fail and offer them again; for them it is an ordinary retry.
 //!
+//! - An outlet waits for the reports of a batch before it offers the next one, so that it may change to another
+//!   producer in between (see [`Front::batch_again`]) while other outlets still wait for what is in the former.
+//!
 //! A request that is on its way while its producer is purged may still be stored: as a repeat, later. Repeats carry
 //! the same id; the first sight of each record is in order.
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -33,7 +36,9 @@ use rdkafka::{
     producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
 };
 
-use crate::{clients, faults, health::Listener, record, reports::Reports, settings::Settings};
+use crate::{
+    clients, faults, health::Listener, record, reports::Reports, settings::Settings, single::Singly,
+};
 
 /// How many records are handed over in one go, holding off a retirement.
 const CHUNK_RECORDS: usize = 256;
@@ -100,6 +105,7 @@ pub(crate) struct Generation {
     producer: ThreadedProducer<Context>,
     failed: Arc<AtomicU64>,
     retired: RwLock<bool>,
+    single: bool,
 }
 
 impl Generation {
@@ -109,7 +115,7 @@ impl Generation {
         let config = clients::front(settings, single);
         let producer =
             ThreadedProducer::from_config_and_context(&config, context).map_err(|error| unusable(&error))?;
-        Ok(Self { producer, failed, retired: RwLock::new(false) })
+        Ok(Self { producer, failed, retired: RwLock::new(false), single })
     }
 
     /// Queues messages; the first is number `first` in `reports`. Answers how many were taken (at most some hundred),
@@ -179,16 +185,19 @@ pub(crate) struct Front {
     settings: Arc<Settings>,
     listener: Listener,
     current: Mutex<Option<Arc<Generation>>>,
-    /// Whether each request shall hold one record: slower, but a refusal then names the right one.
-    single: AtomicBool,
+    /// The producer that was current before and was not retired; gone when its last batch is reported.
+    former: Mutex<Weak<Generation>>,
+    /// Whether each request shall hold one record.
+    pub(crate) singly: Singly,
     closed: AtomicBool,
 }
 
 impl Front {
     /// None yet.
     pub(crate) fn new(settings: Arc<Settings>, listener: Listener) -> Self {
-        let (single, closed) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { settings, listener, current: Mutex::new(None), single, closed }
+        let (current, former) = (Mutex::new(None), Mutex::new(Weak::new()));
+        let (singly, closed) = (Singly::new(), AtomicBool::new(false));
+        Self { settings, listener, current, former, singly, closed }
     }
 
     /// The current producer.
@@ -200,15 +209,31 @@ impl Front {
         if let Some(generation) = &*current {
             return Ok(generation.clone());
         }
-        let single = self.single.load(Ordering::Relaxed);
+        let single = self.singly.is_on();
         let made = Arc::new(Generation::new(&self.settings, self.listener.clone(), single)?);
         *current = Some(made.clone());
         Ok(made)
     }
 
-    /// From the next producer on, one record a request. Answers whether it was otherwise.
-    pub(crate) fn send_singly(&self) -> bool {
-        !self.single.swap(true, Ordering::Relaxed)
+    /// A batch was stored as a whole.
+    pub(crate) fn stored(&self, generation: &Generation, records: usize) {
+        if generation.single {
+            self.singly.stored(records);
+        }
+    }
+
+    /// Where one record a request has lasted long enough: the next batch meets a producer that sends many. What is in
+    /// the former one is delivered still.
+    pub(crate) fn batch_again(&self) {
+        if !self.singly.end() {
+            return;
+        }
+        tracing::info!("requests to Kafka hold many messages again");
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(generation) = current.take_if(|current| current.single) {
+            *self.former.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&generation);
+            bury(generation);
+        }
     }
 
     /// Ends a producer: when this is ready, nothing that is still queued in it can be stored.
@@ -235,14 +260,17 @@ impl Front {
             self.closed.store(true, Ordering::Release);
             current.take()
         };
-        let Some(generation) = last else { return 0 };
+        let former = self.former.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        let end = Instant::now() + limit;
         let finish = move || {
-            let lost = generation.finish(limit);
-            (lost, generation)
+            let mut lost = 0;
+            for generation in former.into_iter().chain(last) {
+                lost += generation.finish(end.saturating_duration_since(Instant::now()));
+                bury(generation);
+            }
+            lost
         };
-        let Ok((lost, generation)) = tokio::task::spawn_blocking(finish).await else { return 0 };
-        bury(generation);
-        lost
+        tokio::task::spawn_blocking(finish).await.unwrap_or(0)
     }
 }
 

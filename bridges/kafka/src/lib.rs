@@ -32,6 +32,7 @@ mod probe;
 mod record;
 mod reports;
 mod settings;
+mod single;
 mod topics;
 mod tracker;
 

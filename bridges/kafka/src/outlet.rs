@@ -55,6 +55,7 @@ impl KafkaOutlet {
             self.hub.noted(&fault);
             return until(0, fault);
         }
+        self.hub.front.batch_again();
         // Stored so far, and where the current try ends.
         let (mut at, mut end) = (0, batch.len());
         while at < batch.len() {
@@ -71,6 +72,9 @@ impl KafkaOutlet {
             at += safe;
             if fault.decision != Decision::Skip || (culprit == Some(at) && (was_alone || !by_broker)) {
                 self.hub.noted(&fault);
+                if fault.decision == Decision::Skip && by_broker {
+                    self.hub.front.singly.found();
+                }
                 return until(at, fault);
             }
             if Instant::now() >= deadline {
@@ -78,8 +82,8 @@ impl KafkaOutlet {
             }
             // The broker refuses whole requests. What came before the culprit is stored first; then it is tried alone.
             end = culprit.filter(|index| *index > at).unwrap_or(at + 1).min(batch.len());
-            if self.hub.front.send_singly() {
-                tracing::warn!(%fault, "the broker refused a request: from now on one message a request, which is slow");
+            if self.hub.front.singly.begin() {
+                tracing::warn!(%fault, "the broker refused a request: for a while one message a request, which is slow");
             }
         }
         Published::all(batch.len(), Reach::Stored)
@@ -99,6 +103,7 @@ impl KafkaOutlet {
         if in_time && !reports.failed() {
             self.in_doubt = None;
             self.hub.health.stored();
+            self.hub.front.stored(&generation, sent);
             return match halt {
                 None => Try::Whole,
                 Some(Halt::Refused(fault)) => part(sent, Some(sent), fault),

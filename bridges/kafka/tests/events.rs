@@ -11,7 +11,7 @@ use amibus_services::{Kafka, KafkaOptions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::{
-    rig::{Got, KafkaRig, Watcher, config},
+    rig::{Got, KafkaRig, Watcher, config, shared},
     values,
 };
 
@@ -186,6 +186,75 @@ async fn a_request_too_large_is_not_taken_for_a_message_too_large() {
     let faults = publish_all(&mut *outlet, &events(&rig, 0..MESSAGES, 1_000), MESSAGES).await;
     assert_eq!(faults, Vec::<String>::new());
     assert_order(&see(&mut rig.watch(&[&rig.topic("event")]), 0..MESSAGES).await);
+}
+
+/// How many batches a broker wrote into the first partition of a topic: each came as a request of its own or as a part
+/// of one (Kafka's protocol guide, "Record Batch": 8 bytes of offset, 4 of the length of the rest).
+fn batches(kafka: &Kafka, topic: &str) -> usize {
+    let log = kafka.directory().join(format!("data/{topic}-0/00000000000000000000.log"));
+    let log = std::fs::read(log).expect("the partition's log");
+    let (mut rest, mut batches) = (&log[..], 0);
+    while let Some(length) = rest.get(8..12) {
+        let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
+        let Some(next) = rest.get(12 + length as usize..).filter(|_| length > 0) else { break };
+        (rest, batches) = (next, batches + 1);
+    }
+    batches
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_refused_request_messages_go_singly_for_a_while_and_not_forever() {
+    const MESSAGES: usize = 300;
+    let (rig, kafka) = (KafkaRig::shared(), shared());
+    let topic = rig.topic("event");
+    rig.make_topic(&topic, 1, &[("max.message.bytes", "100000")]).await;
+    let bridge = rig.bridge();
+    let mut outlet = outlet(&bridge).await;
+    let mut poisoned = events(&rig, 0..3, 10);
+    poisoned[1] = message(rig.prefix(), Kind::Event, "pbx1", 1, KEYS, 200_000);
+    let published = outlet.publish(&poisoned).await;
+    assert_eq!(published.fault.map(|fault| fault.kind), Some(FaultKind::TooLarge));
+    let mut wrote = Vec::new();
+    let mut before = batches(kafka, &topic);
+    for first in (0..8).map(|round| 3 + round * MESSAGES) {
+        let messages = events(&rig, first..first + MESSAGES, 10);
+        assert_eq!(outlet.publish(&messages).await, Published::all(MESSAGES, Reach::Stored));
+        let after = batches(kafka, &topic);
+        wrote.push(after - before);
+        before = after;
+    }
+    assert_eq!(wrote.first(), Some(&MESSAGES), "one message a request: {wrote:?}");
+    assert!(wrote.last().is_some_and(|batches| *batches < MESSAGES / 10), "singly for ever: {wrote:?}");
+    let seen = see(&mut rig.watch(&[&topic]), (0..3 + 8 * MESSAGES).filter(|n| ![1, 2].contains(n))).await;
+    assert_order(&seen);
+    assert_eq!(seen.len(), 8 * MESSAGES + 1, "nothing twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changing_to_large_requests_again_disturbs_no_other_lane() {
+    const LANES: usize = 3;
+    const MESSAGES: usize = 3_000;
+    const BATCH: usize = 100;
+    let rig = KafkaRig::shared();
+    rig.make_topic(&rig.topic("link"), 1, &[("max.message.bytes", "5000")]).await;
+    let bridge = rig.bridge();
+    let poison = [0, 1].map(|n| message(rig.prefix(), Kind::Link, "pbx2", n, 1, n * 20_000));
+    let refused = outlet(&bridge).await.publish(&poison).await;
+    assert_eq!((refused.safe, refused.fault.map(|fault| fault.kind)), (1, Some(FaultKind::TooLarge)));
+    let lanes = (0..LANES).map(|lane| {
+        let messages: Vec<Message> = (0..MESSAGES)
+            .map(|n| message(&format!("{}-{lane}", rig.prefix), Kind::Event, "pbx1", n, KEYS, 200))
+            .collect();
+        let bridge = bridge.clone();
+        tokio::spawn(async move { publish_all(&mut *outlet(&bridge).await, &messages, BATCH).await })
+    });
+    for (n, lane) in lanes.collect::<Vec<_>>().into_iter().enumerate() {
+        assert_eq!(lane.await.expect("a lane"), Vec::<String>::new(), "nothing is taken back");
+        let seen = see(&mut rig.watch(&[&format!("{}-{n}.event", rig.prefix)]), 0..MESSAGES).await;
+        assert_order(&seen);
+        assert_eq!(seen.len(), MESSAGES, "nothing twice");
+    }
+    assert_eq!(bridge.close(Duration::from_secs(5)).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
