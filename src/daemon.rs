@@ -1,4 +1,4 @@
-//! The whole, put together: sessions, intakes, queues, lanes, and the engine of commands.
+//! The whole, put together: sessions, intakes, spools, lanes, and the engine of commands.
 //!
 //! Leaving goes the way of the data: take no more commands, finish what was begun, stop reading, deliver what is
 //! queued, close the buses; each within what is left of one limit.
@@ -32,7 +32,7 @@ use crate::{
     metrics::Metrics,
     normalize::Profile,
     outlet::Lane,
-    queue::Queue,
+    spool::{self, Spool},
     writer::Writer,
 };
 
@@ -54,7 +54,7 @@ pub struct Daemon {
     pub health: Arc<Health>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    queues: Vec<Arc<Queue>>,
+    spools: Vec<Arc<Spool>>,
     bridges: Vec<SharedBridge>,
     /// Ends inlets.
     stop: CancellationToken,
@@ -72,7 +72,8 @@ pub struct Daemon {
 struct Site {
     settings: Arc<ServerSettings>,
     writer: Arc<Writer>,
-    queue: Arc<Queue>,
+    spool: Arc<Spool>,
+    seen: Seen,
     finals: Arc<Finals>,
 }
 
@@ -87,11 +88,11 @@ impl Daemon {
         let names = config.servers.iter().map(|server| server.name.clone());
         let required = config.buses.iter().map(|bus| (Arc::clone(&bus.bridge), bus.required));
         let health = Arc::new(Health::new(names, required));
-        let sites = sites(config)?;
+        let sites = tokio::task::block_in_place(|| sites(config))?;
         let mut daemon = Self {
             health,
             metrics,
-            queues: sites.iter().map(|site| Arc::clone(&site.queue)).collect(),
+            spools: sites.iter().map(|site| Arc::clone(&site.spool)).collect(),
             bridges,
             stop: CancellationToken::new(),
             stop_reading: CancellationToken::new(),
@@ -112,7 +113,7 @@ impl Daemon {
             for (number, bus) in config.buses.iter().enumerate() {
                 let lane = Lane {
                     writer: Arc::clone(&site.writer),
-                    queue: Arc::clone(&site.queue),
+                    spool: Arc::clone(&site.spool),
                     number,
                     bridge: Arc::clone(&bus.bridge),
                     batch_messages: bus.batch_messages,
@@ -137,13 +138,13 @@ impl Daemon {
             let name = site.writer.server().to_owned();
             let intake = Intake {
                 writer: Arc::clone(&site.writer),
-                queue: Arc::clone(&site.queue),
+                spool: Arc::clone(&site.spool),
                 filter: Arc::clone(&filter),
                 finals: Arc::clone(&site.finals),
                 action_ids: site.settings.action_ids.clone(),
                 metrics: self.metrics.server(&name),
                 health: Arc::clone(&self.health),
-                seen: Seen::default(),
+                seen: site.seen.clone(),
             };
             self.event_sessions.spawn(run_events(
                 Arc::clone(&site.settings),
@@ -154,7 +155,7 @@ impl Daemon {
             self.action_sessions.spawn(session.run(self.give_up.clone()));
             let server = engine::Server {
                 writer: site.writer,
-                queue: site.queue,
+                spool: site.spool,
                 actions,
                 finals: site.finals,
                 action_deadline: site.settings.action_deadline,
@@ -179,7 +180,7 @@ impl Daemon {
         let policy = Policy::new(&config.command.allow).context("[[command.allow]]")?;
         let nowhere = Nowhere {
             writer: Arc::new(Writer::new(Profile::new(NOWHERE, None)?, &config.prefix, &identity()?)?),
-            queue: Queue::new(0, 0),
+            spool: Spool::nowhere(),
             metrics: self.metrics.commands(""),
         };
         let settings = engine::Settings {
@@ -222,12 +223,12 @@ impl Daemon {
             tasks.close();
         }
         let give_up = self.give_up.clone();
-        // Commands in work still need their sessions, and their outcomes still go to the queues.
+        // Commands in work still need their sessions, and their outcomes still go to the spools.
         let _ = tokio::time::timeout_at(begun_by, self.inlets.wait()).await;
         self.stop_reading.cancel();
         let _ = tokio::time::timeout_at(deadline, self.event_sessions.wait()).await;
-        for queue in &self.queues {
-            queue.close();
+        for spool in &self.spools {
+            spool.close();
         }
         let mut left = 0;
         let drained = async {
@@ -245,6 +246,13 @@ impl Daemon {
         let rest = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(250));
         for bridge in &self.bridges {
             left += bridge.close(rest).await;
+        }
+        let spools = std::mem::take(&mut self.spools);
+        let finished = tokio::task::spawn_blocking(move || spools.iter().all(|spool| spool.finish(rest)));
+        if !finished.await.unwrap_or(false) {
+            warn!(
+                "the disk did not take the last of the spool in time; the next start finds it as after a kill"
+            );
         }
         let ended = async { tokio::join!(self.inlets.wait(), self.action_sessions.wait()) };
         let _ = tokio::time::timeout(rest, ended).await;
@@ -292,19 +300,44 @@ async fn take_commands(
     }
 }
 
+/// The folder of the servers' spools in `spool.dir`.
+const SPOOLS: &str = "spool";
+
 fn sites(config: &Config) -> anyhow::Result<Vec<Site>> {
     let action_ids = asterisk::action_ids();
-    let limit = usize::try_from(config.spool.max_bytes).unwrap_or(usize::MAX);
-    let site = |server: &config::Server| -> anyhow::Result<Site> {
-        let profile = Profile::new(&server.name, Some(server.charset.name()))?;
-        Ok(Site {
-            settings: Arc::new(settings(server, &action_ids)),
-            writer: Arc::new(Writer::new(profile, &config.prefix, &identity()?)?),
-            queue: Queue::new(limit, config.buses.len()),
-            finals: Arc::default(),
-        })
+    config.servers.iter().map(|server| site(config, server, &action_ids)).collect()
+}
+
+fn site(
+    config: &Config,
+    server: &config::Server,
+    action_ids: &amibus_ami::ActionIds,
+) -> anyhow::Result<Site> {
+    let dir = config.spool.dir.join(SPOOLS).join(&server.name);
+    let buses: Vec<&str> = config.buses.iter().map(|bus| bus.name).collect();
+    let options = spool::Options {
+        max_bytes: config.spool.max_bytes,
+        max_age: Some(config.spool.max_age),
+        flush_interval: config.spool.flush_interval,
+        ..spool::Options::default()
     };
-    config.servers.iter().map(site).collect()
+    let opened = spool::open(&dir, options, &buses).context("spool.dir")?;
+    let recovery = opened.recovery();
+    if !recovery.clean {
+        info!(
+            server = server.name,
+            records = recovery.next.saturating_sub(1),
+            bytes = recovery.bytes,
+            damages = ?recovery.damages,
+            "the spool was not closed; what was written is there"
+        );
+    }
+    let seen = Seen::since(recovery.last);
+    let profile = Profile::new(&server.name, Some(server.charset.name()))?;
+    let writer = Arc::new(Writer::new(profile, &config.prefix, &opened.identity())?);
+    let decoder = Arc::clone(&writer);
+    let spool = opened.start(Arc::new(move |body| decoder.read(body))).context("spool.dir")?;
+    Ok(Site { settings: Arc::new(settings(server, action_ids)), writer, spool, seen, finals: Arc::default() })
 }
 
 /// What the connector needs of a configured server.

@@ -1,4 +1,4 @@
-//! What an event session sees becomes messages in the server's queue.
+//! What an event session sees becomes messages in the server's spool.
 //!
 //! Never waits: filter, encode, append. Link messages are made here too, so that they stand in the sequence where the
 //! link changed.
@@ -17,7 +17,7 @@ use crate::{
     link::{self, Gap},
     metrics::ServerMetrics,
     normalize::{Numbers, sequence_number},
-    queue::Queue,
+    spool::Spool,
     writer::{Origin, Writer},
 };
 
@@ -30,7 +30,7 @@ pub struct Intake {
     /// How its messages are written.
     pub writer: Arc<Writer>,
     /// Where they go.
-    pub queue: Arc<Queue>,
+    pub spool: Arc<Spool>,
     /// Which events go on.
     pub filter: Arc<Filter>,
     /// Who waits for an OriginateResponse.
@@ -53,7 +53,7 @@ pub struct Seen {
     numbers: Numbers,
     /// The greatest SequenceNumber of this boot.
     highest: Option<u32>,
-    /// When something was last received; `None` before the first session.
+    /// When something was last received; `None` before the first session ever.
     last: Option<SystemTime>,
     /// Set from a reconnect until it is known what was missed.
     open_gap: Option<OpenGap>,
@@ -68,15 +68,16 @@ struct OpenGap {
     unnumbered: u32,
 }
 
-impl Default for Seen {
-    fn default() -> Self {
-        Self { boot: None, numbers: Numbers::new(None), highest: None, last: None, open_gap: None }
+impl Seen {
+    /// `last` is when a process before this one last saw something: what came since is a gap.
+    pub fn since(last: Option<SystemTime>) -> Self {
+        Self { boot: None, numbers: Numbers::new(None), highest: None, last, open_gap: None }
     }
 }
 
 impl Intake {
     fn append(&self, make: impl FnOnce(&Writer, u64) -> Message) {
-        self.queue.append(|sequence| make(&self.writer, sequence));
+        self.spool.append(|sequence| make(&self.writer, sequence));
     }
 
     /// Tells what was missed while no session saw this server.

@@ -16,7 +16,6 @@ pub mod logging;
 pub mod metrics;
 pub mod normalize;
 pub mod outlet;
-pub mod queue;
 pub mod route;
 pub mod schema;
 pub mod spool;

@@ -9,7 +9,7 @@ use amibus_contract::{Kind, Message};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{normalize::Notice, queue::Lost, writer::Writer};
+use crate::{normalize::Notice, spool::Lost, writer::Writer};
 
 /// What was not seen of Asterisk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +61,11 @@ pub fn snapshot(writer: &Writer, sequence: u64, list: &str, items: &[Vec<u8>]) -
     writer.notice(&notice("snapshot", &data), sequence, SystemTime::now())
 }
 
-/// What one bus will not get, since the queue was full. It stands where the last lost message would.
+/// What one bus will not get, since the spool was full or damaged. It stands where the last lost message would.
 pub fn dropped(writer: &Writer, bus: &str, lost: &Lost) -> Message {
     let data = json!({
         "state": "gap",
-        "reason": "dropped",
+        "reason": lost.reason.as_str(),
         "missed": lost.count(),
         "first": lost.first,
         "last": lost.last,

@@ -1,6 +1,6 @@
 //! One task per server and bus: take a batch, publish it, commit what is safe, and again.
 //!
-//! A bus that is away costs only its own lane: its messages wait in the queue. A message that a bus refuses for
+//! A bus that is away costs only its own lane: its messages wait in the spool. A message that a bus refuses for
 //! good is set aside where the bus keeps such messages, counted, and does not block what follows.
 
 use std::{
@@ -16,7 +16,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     link,
     metrics::{BusMetrics, LaneMetrics, ServerMetrics},
-    queue::{Batch, Lost, Queue, Reader},
+    spool::{Batch, Lost, Reader, Reason, Spool},
     writer::Writer,
 };
 
@@ -36,9 +36,9 @@ const GAP_TYPE: &str = "ami.link.gap";
 pub struct Lane {
     /// The server, for what the lane itself publishes.
     pub writer: Arc<Writer>,
-    /// The server's queue.
-    pub queue: Arc<Queue>,
-    /// The lane's number in the queue.
+    /// The server's spool.
+    pub spool: Arc<Spool>,
+    /// The lane's number in the spool.
     pub number: usize,
     /// The bus.
     pub bridge: SharedBridge,
@@ -55,12 +55,12 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Publishes until the queue is closed and empty, or until `give_up`. Answers how many messages were left.
+    /// Publishes until the spool is closed and empty, or until `give_up`. Answers how many messages were left.
     pub async fn run(self, give_up: CancellationToken) -> u64 {
-        let mut reader = self.queue.reader(self.number);
+        let mut reader = self.spool.reader(self.number);
         let worked = give_up.run_until_cancelled(self.publish_all(&mut reader)).await;
         self.refresh();
-        if worked.is_some() { 0 } else { self.queue.backlog(self.number).waiting }
+        if worked.is_some() { 0 } else { self.spool.backlog(self.number).waiting }
     }
 
     async fn publish_all(&self, reader: &mut Reader) {
@@ -79,7 +79,7 @@ impl Lane {
             while done < batch.messages.len() {
                 let before = done;
                 done += self.step(&mut outlet, &mut batch, &mut own, done, &mut retry).await;
-                // The announcement of a loss is not one of the queue's messages.
+                // The announcement of a loss is not one of the spool's messages.
                 reader.commit(done.saturating_sub(own.before) - before.saturating_sub(own.before));
                 self.refresh();
             }
@@ -171,7 +171,8 @@ impl Lane {
         let own = &*message.attributes.kind == GAP_TYPE;
         Aside::Lost(sequence.filter(|_| !own).map(|sequence| {
             let now = SystemTime::now();
-            let lost = Lost { first: sequence, last: sequence, from: now, until: now };
+            let lost =
+                Lost { first: sequence, last: sequence, from: now, until: now, reason: Reason::Dropped };
             Box::new(link::dropped(&self.writer, self.bridge.name(), &lost))
         }))
     }
@@ -197,24 +198,25 @@ impl Lane {
         }
     }
 
-    /// What the queue dropped becomes a gap in front of the batch, for this bus alone.
+    /// What the spool dropped or lost becomes a gap in front of the batch, for this bus alone.
     fn announce_lost(&self, batch: &mut Batch) {
         let Some(lost) = batch.lost.take() else { return };
         self.metrics.dropped.inc_by(lost.count());
-        self.server_metrics.gaps("dropped").inc();
+        self.server_metrics.gaps(lost.reason.as_str()).inc();
         warn!(
             server = self.writer.server(),
             bus = self.bridge.name(),
             missed = lost.count(),
             first = lost.first,
             last = lost.last,
-            "the queue was full; announced as a gap"
+            reason = lost.reason.as_str(),
+            "messages will not reach the bus; announced as a gap"
         );
         batch.messages.insert(0, link::dropped(&self.writer, self.bridge.name(), &lost));
     }
 
     fn refresh(&self) {
-        let backlog = self.queue.backlog(self.number);
+        let backlog = self.spool.backlog(self.number);
         self.metrics.waiting.set(i64::try_from(backlog.waiting).unwrap_or(i64::MAX));
         self.metrics.oldest_waiting(backlog.oldest);
     }
@@ -222,7 +224,7 @@ impl Lane {
 
 /// Which messages of a batch are the lane's own words.
 struct Own {
-    /// So many stand in front of the queue's.
+    /// So many stand in front of the spool's.
     before: usize,
     /// One stands in place of a message that the bus refused.
     instead: Option<usize>,

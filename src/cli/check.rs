@@ -58,7 +58,7 @@ fn understood(config: &Config) -> Result<(), Failure> {
         say(&format!("bus        {}", about_bus(bus)))?;
     }
     let held = units::show_size(config.spool.max_bytes);
-    say(&format!("held       up to {held} of each server's events in memory, for buses that are away"))?;
+    say(&format!("held       up to {held} of each server's events on disk, for buses that are away"))?;
     match config.http.listen {
         Some(address) => say(&format!("http       http://{address}/ready /live /metrics /version"))?,
         None => say("http       nothing listens (http.listen)")?,

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     asterisk::Actions,
     metrics::{BusMetrics, CommandMetrics},
-    queue::Queue,
+    spool::Spool,
     writer::Writer,
 };
 
@@ -53,7 +53,7 @@ pub struct Server {
     /// How its messages are written.
     pub writer: Arc<Writer>,
     /// Where its responses go, for every bus.
-    pub queue: Arc<Queue>,
+    pub spool: Arc<Spool>,
     /// The way to its Asterisk.
     pub actions: Actions,
     /// The Originates whose end is awaited.
@@ -70,8 +70,8 @@ pub struct Server {
 pub struct Nowhere {
     /// How the answers are written.
     pub writer: Arc<Writer>,
-    /// A queue without lanes: these answers go to their sender alone.
-    pub queue: Arc<Queue>,
+    /// A spool without lanes: these answers go to their sender alone.
+    pub spool: Arc<Spool>,
     /// What is counted.
     pub metrics: CommandMetrics,
 }
@@ -343,22 +343,22 @@ impl Engine {
     /// The recorded outcome once more, byte for byte where it was published.
     fn replay(&self, server: Option<&Server>, id: &str, command: &Command, record: &Record) -> Message {
         let again = || {
-            let (writer, queue) = self.place(server);
-            response::append(writer, queue, Some(id), &command.action, &record.response)
+            let (writer, spool) = self.place(server);
+            response::append(writer, spool, Some(id), &command.action, &record.response)
         };
         record.body.clone().and_then(|body| self.place(server).0.read(body)).unwrap_or_else(again)
     }
 
-    pub(super) fn place<'a>(&'a self, server: Option<&'a Server>) -> (&'a Writer, &'a Queue) {
+    pub(super) fn place<'a>(&'a self, server: Option<&'a Server>) -> (&'a Writer, &'a Spool) {
         match server {
-            Some(server) => (&server.writer, &server.queue),
-            None => (&self.nowhere.writer, &self.nowhere.queue),
+            Some(server) => (&server.writer, &server.spool),
+            None => (&self.nowhere.writer, &self.nowhere.spool),
         }
     }
 
     fn append(&self, server: Option<&Server>, response: &Response) -> Message {
-        let (writer, queue) = self.place(server);
-        response::append(writer, queue, response.id.as_deref(), &response.action, &response.data())
+        let (writer, spool) = self.place(server);
+        response::append(writer, spool, response.id.as_deref(), &response.action, &response.data())
     }
 
     /// An answer that the journal does not keep: nothing was claimed.

@@ -46,8 +46,8 @@ impl Engine {
                 return Ok(());
             }
             for (one, data) in left {
-                let (writer, queue) = self.place(self.servers.get(&one.server));
-                let message = response::append(writer, queue, Some(&one.id), &one.action, &data);
+                let (writer, spool) = self.place(self.servers.get(&one.server));
+                let message = response::append(writer, spool, Some(&one.id), &one.action, &data);
                 self.blocking(move |journal| journal.published(&one.id, &message.body)).await?;
             }
         }

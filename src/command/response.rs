@@ -13,7 +13,7 @@ use super::{
     decode::Command,
     error::{Code, CommandError, Outcome},
 };
-use crate::{asterisk::ActionFailure, normalize::Notice, queue::Queue, writer::Writer};
+use crate::{asterisk::ActionFailure, normalize::Notice, spool::Spool, writer::Writer};
 
 /// The longest `data` of a response, in bytes: with its envelope it fits what NATS and Kafka take unless configured
 /// otherwise, 1 MiB. A longer event list is left out, and said so.
@@ -174,10 +174,10 @@ impl Response {
 }
 
 /// Gives a response its place in a server's sequence, for every bus, and answers the message.
-pub fn append(writer: &Writer, queue: &Queue, id: Option<&str>, action: &str, data: &[u8]) -> Message {
+pub fn append(writer: &Writer, spool: &Spool, id: Option<&str>, action: &str, data: &[u8]) -> Message {
     let name = if action.is_empty() { "Unknown" } else { action };
     let notice = Notice { kind: Kind::Response, name, subject: None, key: id, correlation: id, data };
-    queue.append(|sequence| writer.notice(&notice, sequence, SystemTime::now()))
+    spool.append(|sequence| writer.notice(&notice, sequence, SystemTime::now()))
 }
 
 /// An id for a command that has none.

@@ -208,16 +208,28 @@ pub const SPOOL: &[Key] = &[
         "dir",
         KeyKind::Text,
         "/var/lib/amibus",
-        "The folder for the journal of commands (`commands.sqlite`); made if missing. It is only needed where \
-         commands are taken.",
+        "The folder for what must survive amibus: each server's log (`spool/<server>`) and the journal of commands \
+         (`commands.sqlite`). Made if missing; one amibus at a time.",
     ),
     Key::with_default(
         "max_bytes",
         KeyKind::Size,
-        "64MiB",
-        "How much of each server's events is held **in memory** for buses that cannot take them now. Beyond it the \
-         oldest go, and each bus that missed some gets one `gap` message with their count. In this version nothing \
-         of it survives the process.",
+        "10GiB",
+        "How much of each server's events is kept on disk for buses that cannot take them now. Beyond it the oldest \
+         go, and each bus that missed some gets a `gap` message with their count.",
+    ),
+    Key::with_default(
+        "max_age",
+        KeyKind::Duration,
+        "7d",
+        "How long events are kept for a bus that does not take them; then as for `max_bytes`.",
+    ),
+    Key::with_default(
+        "flush_interval",
+        KeyKind::Duration,
+        "1s",
+        "How much a loss of power may cost. What was written survives the end of amibus in any case; `0s` syncs \
+         each event to the disk before any bus is given it.",
     ),
 ];
 
@@ -297,6 +309,6 @@ pub const LOG: &[Key] = &[
 pub const SHUTDOWN: &[Key] = &[Key::with_default(
     "drain",
     KeyKind::Duration,
-    "10s",
+    "8s",
     "How long to go on delivering what was read and finishing what was begun, before leaving all the same.",
 )];

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::command::policy;
 
-/// The least that may be held in memory for a server, in bytes.
+/// The least that may be kept for a server, in bytes.
 pub const MIN_SPOOL_BYTES: u64 = 1024 * 1024;
 /// The least and the greatest `max_command_bytes`.
 pub const COMMAND_BYTES: (u64, u64) = (256, 16 * 1024 * 1024);
@@ -23,8 +23,12 @@ pub const COMMAND_BYTES: (u64, u64) = (256, 16 * 1024 * 1024);
 pub struct Spool {
     /// The folder for what must survive the process.
     pub dir: PathBuf,
-    /// How much of each server's events is held.
+    /// How much of each server's events is kept.
     pub max_bytes: u64,
+    /// How long they are kept for a bus that does not take them.
+    pub max_age: Duration,
+    /// How much a loss of power may cost.
+    pub flush_interval: Duration,
 }
 
 /// `[command]`.
@@ -181,6 +185,8 @@ pub(super) fn spool(root: &Table, faults: &mut Faults<'_>) -> Spool {
     Spool {
         dir: section.values.text("dir").unwrap_or_default().into(),
         max_bytes: section.values.size("max_bytes").unwrap_or_default(),
+        max_age: section.values.duration("max_age").unwrap_or_default(),
+        flush_interval: section.values.duration("flush_interval").unwrap_or_default(),
     }
 }
 

@@ -110,7 +110,7 @@ fn a_small_file_gets_all_defaults() {
     assert_eq!(server.charset, encoding_rs::UTF_8);
     assert_eq!(server.reconnect_min, Duration::from_millis(250));
     assert_eq!(server.snapshot, ["CoreShowChannels", "BridgeList", "QueueStatus"]);
-    assert_eq!(config.spool.max_bytes, 64 << 20);
+    assert_eq!(config.spool.max_bytes, 10 << 30);
     assert_eq!(config.command.journal_max_age, Duration::from_secs(7 * 86_400));
     assert!(config.command.allow.is_empty() && config.http.listen.is_none());
     let bus = config.buses.first().expect("one bus");

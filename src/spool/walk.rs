@@ -57,6 +57,7 @@ impl<F: Filesystem + Clone> Walk<F> {
         let file = fs.open(&dir.join(format::segment_name(segment)), false)?;
         let mut header = [0; SEGMENT_HEADER_BYTES];
         let read = fs.read_at(&file, &mut header, 0)?;
+        let end = fs.len(&file)?;
         let checked = format::check_header(header.get(..read).unwrap_or_default(), segment);
         Ok(checked.map(|()| Self {
             fs: fs.clone(),
@@ -65,7 +66,7 @@ impl<F: Filesystem + Clone> Walk<F> {
             offset: SEGMENT_HEADER_BYTES as u64,
             expected: segment,
             buffer: Bytes::new(),
-            end: u64::MAX,
+            end,
             read_bytes,
         }))
     }

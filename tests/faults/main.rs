@@ -27,5 +27,4 @@ mod rig;
 mod table;
 
 // The durable spool is not part of the program yet. Without the next line these faults are in.
-#[cfg(any())]
 mod spool;

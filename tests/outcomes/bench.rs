@@ -17,7 +17,7 @@ use amibus::{
     intake::{Intake, Seen},
     metrics::Metrics,
     normalize::Profile,
-    queue::Queue,
+    spool::{self, Spool},
     writer::Writer,
 };
 use amibus_ami::Limits;
@@ -37,7 +37,7 @@ pub(super) struct Bench {
     pub(super) journal: Arc<Journal>,
     settings: Arc<ServerSettings>,
     writer: Arc<Writer>,
-    queue: Arc<Queue>,
+    spool: Arc<Spool>,
     finals: Arc<Finals>,
     actions: Actions,
     metrics: Metrics,
@@ -75,13 +75,15 @@ impl Bench {
         let journal = Arc::new(open(directory.path()));
         let settings = Arc::new(settings);
         let writer = writer("pbx1");
-        let queue = Queue::new(1 << 20, 1);
+        let opened = spool::open(&directory.path().join("spool"), spool::Options::default(), &["test"]);
+        let decoder = Arc::clone(&writer);
+        let spool = opened.expect("a spool").start(Arc::new(move |body| decoder.read(body))).expect("threads");
         let finals = Arc::new(Finals::default());
         let stop = CancellationToken::new();
         let (actions, session) = Actions::new(Arc::clone(&settings));
         tokio::spawn(session.run(stop.clone()));
         let metrics = Metrics::default();
-        let engine = engine(&journal, &actions, (&writer, &queue, &finals), &metrics, &rules());
+        let engine = engine(&journal, &actions, (&writer, &spool, &finals), &metrics, &rules());
         let guard = stop.clone().drop_guard();
         let bench = Self {
             sim,
@@ -89,7 +91,7 @@ impl Bench {
             journal,
             settings,
             writer,
-            queue,
+            spool,
             finals,
             actions,
             metrics,
@@ -107,13 +109,13 @@ impl Bench {
         let mut state = health.watch_server("pbx1").expect("configured");
         let intake = Intake {
             writer: Arc::clone(&self.writer),
-            queue: Arc::clone(&self.queue),
+            spool: Arc::clone(&self.spool),
             filter: Arc::new(Filter::new(&[]).expect("no rules")),
             finals: Arc::clone(&self.finals),
             action_ids: self.settings.action_ids.clone(),
             metrics: self.metrics.server("pbx1"),
             health,
-            seen: Seen::default(),
+            seen: Seen::since(None),
         };
         tokio::spawn(run_events(Arc::clone(&self.settings), intake, self.stop.clone()));
         let up = state.wait_for(|s| matches!(s, amibus::health::ServerState::Up { .. }));
@@ -142,7 +144,7 @@ impl Bench {
 
     /// The same under other rules.
     pub(super) async fn ask_denied(&self, request: Request) -> Asked {
-        let parts = (&self.writer, &self.queue, &self.finals);
+        let parts = (&self.writer, &self.spool, &self.finals);
         let denying = engine(&self.journal, &self.actions, parts, &self.metrics, &[]);
         ask(&denying, request, &CancellationToken::new()).await
     }
@@ -171,7 +173,7 @@ impl Bench {
         tokio::spawn(session.run(self.stop.clone()));
         let ready = actions.ready().wait_for(|ready| *ready).await.map(|ready| *ready);
         assert!(ready.expect("the session runs"));
-        let parts = (&self.writer, &self.queue, &self.finals);
+        let parts = (&self.writer, &self.spool, &self.finals);
         let engine = engine(&self.journal, &actions, parts, &self.metrics, &rules());
         ask(&engine, request, &CancellationToken::new()).await
     }
@@ -195,7 +197,7 @@ impl Bench {
 
     /// What a bus would get.
     pub(super) async fn published(&self) -> Vec<Value> {
-        let mut reader = self.queue.reader(0);
+        let mut reader = self.spool.reader(0);
         let batch = tokio::time::timeout(Duration::from_millis(100), reader.batch(1000, 1 << 20));
         let Ok(batch) = batch.await else { return Vec::new() };
         let batch = batch.expect("open");
@@ -237,14 +239,14 @@ async fn ask(engine: &Engine, mut request: Request, stop: &CancellationToken) ->
 fn engine(
     journal: &Arc<Journal>,
     actions: &Actions,
-    (writer, queue, finals): (&Arc<Writer>, &Arc<Queue>, &Arc<Finals>),
+    (writer, spool, finals): (&Arc<Writer>, &Arc<Spool>, &Arc<Finals>),
     metrics: &Metrics,
     rules: &[Rule],
 ) -> Arc<Engine> {
     let policy = Policy::new(rules).expect("globs");
     let server = Server {
         writer: Arc::clone(writer),
-        queue: Arc::clone(queue),
+        spool: Arc::clone(spool),
         actions: actions.clone(),
         finals: Arc::clone(finals),
         action_deadline: Duration::from_millis(500),
@@ -252,7 +254,7 @@ fn engine(
         permits: Arc::new(Semaphore::new(8)),
     };
     let nowhere =
-        Nowhere { writer: self::writer("unknown"), queue: Queue::new(0, 0), metrics: metrics.commands("") };
+        Nowhere { writer: self::writer("unknown"), spool: Spool::nowhere(), metrics: metrics.commands("") };
     let settings = Settings {
         max_command_bytes: 4096,
         default_deadline: Some(Duration::from_millis(400)),

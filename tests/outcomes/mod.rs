@@ -243,8 +243,11 @@ async fn an_outcome_that_cannot_be_recorded_is_told_to_nobody_until_it_is() {
     let bench = Bench::connected().await;
     bench.refuse_writes("NEW.state = 'done'");
     let mend = async {
-        tokio::time::sleep(Duration::from_millis(1500)).await;
-        assert!(bench.sim.actions().iter().any(|a| a.starts_with(b"Action: Ping")), "it was sent by now");
+        while !bench.sim.actions().iter().any(|action| action.starts_with(b"Action: Ping")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Long enough for its answer to be there and its outcome to be refused.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(bench.published().await.is_empty(), "and nobody knows its outcome");
         bench.mend_journal();
     };

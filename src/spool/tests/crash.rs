@@ -176,7 +176,7 @@ fn check(seed: u64, lives: &[Life], options: &Options) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_crash_costs_nothing_that_was_synced(seed: u64, lives in proptest::collection::vec(life(), 1..4)) {

@@ -121,7 +121,7 @@ fn how_cut(how: &Spoil) -> &'static bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn damage_costs_at_most_the_rest_of_its_segment(
