@@ -294,6 +294,11 @@ fn bury(mut generation: Arc<Generation>) {
 
 /// A configuration that passed its checks and yet makes no client: a certificate that cannot be parsed, for one.
 pub(crate) fn unusable(error: &KafkaError) -> Fault {
-    let fault = Fault::new(FaultKind::Refused, format!("no client with this configuration: {error}"));
+    // rdkafka would tell the value, too, which may be a secret.
+    let words = match error {
+        KafkaError::ClientConfig(_, _, name, _) => format!("{name} is not taken"),
+        other => other.to_string(),
+    };
+    let fault = Fault::new(FaultKind::Refused, format!("no client with this configuration: {words}"));
     fault.deciding(amibus_contract::Decision::Stop)
 }

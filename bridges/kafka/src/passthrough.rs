@@ -47,6 +47,9 @@ const PROMISED: &[(&str, &str)] = &[
     ),
     ("message.send.max.retries", "publish_timeout alone bounds the retries"),
     ("plugin.library.paths", "it would load code into this process"),
+    ("sasl.kerberos.kinit.cmd", "it would run a command as this process"),
+    ("ssl.engine.location", "it would load code into this process"),
+    ("ssl.providers", "it would load code into this process"),
     ("queuing.strategy", "messages leave in the order in which they were offered"),
     ("retries", "publish_timeout alone bounds the retries"),
     ("ssl.key.pem", "a private key belongs into a file: use tls.key"),
@@ -54,6 +57,9 @@ const PROMISED: &[(&str, &str)] = &[
     ("enable.ssl.certificate.verification", "a connection that checks nothing is not protected: use tls.ca"),
     ("transactional.id", "messages are not published in transactions"),
 ];
+
+/// Parts of the names of settings whose values are never shown.
+const SECRET: &[&str] = &["password", "passphrase", "secret", "oauthbearer", ".pem", ".jaas"];
 
 /// Partitioners that do not keep a key's messages in one partition.
 const SCATTERING: &[&str] = &["random"];
@@ -84,15 +90,24 @@ fn refusal(name: &str, value: &str) -> Option<String> {
     scatters.then(|| format!("partitioner cannot be {value}: the messages of one call stay in one partition"))
 }
 
-/// What librdkafka itself says of a setting that it does not know or whose value it does not take.
+/// Whether the value of a setting is, or may hold, a secret. A mistyped name is no reason to show it.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET.iter().any(|part| name.contains(part))
+}
+
+/// What librdkafka itself says of a setting that it does not know or whose value it does not take, without the value
+/// where that is a secret.
 fn unknown(name: &str, value: &str) -> Option<String> {
     let mut alone = ClientConfig::new();
     alone.set(name, value);
     let error = alone.create_native_config().err()?;
-    Some(match error {
+    let words = match error {
         rdkafka::error::KafkaError::ClientConfig(_, words, ..) => words,
         other => other.to_string(),
-    })
+    };
+    let hidden = is_secret(name) && !value.is_empty() && words.contains(value);
+    Some(if hidden { format!("{name}: librdkafka does not take its value") } else { words })
 }
 
 #[cfg(test)]
@@ -122,6 +137,41 @@ mod tests {
         assert!(problems("compresion.type", "zstd").iter().any(|p| p.message.contains("compresion.type")));
         assert!(
             problems("socket.timeout.ms", "often").iter().any(|p| p.message.contains("socket.timeout.ms"))
+        );
+    }
+
+    #[test]
+    fn no_problem_shows_a_secret() {
+        let names = [
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+            "sasl.oauthbearer.client.secret",
+            "sasl.oauthbearer.config",
+            "sasl.oauthbearer.method",
+            "sasl.password",
+            "ssl.ca.pem",
+            "ssl.key.password",
+            "ssl.key.pem",
+            "ssl.keystore.Password",
+            "ssl.keystore.password",
+        ];
+        let mut config = ClientConfig::new();
+        for name in names {
+            let found = apply(&BTreeMap::from([(name.to_owned(), "hush".to_owned())]), &mut config);
+            assert!(!format!("{found:?}").contains("hush"), "{name}: {found:?}");
+        }
+        let base = crate::settings::Base(config);
+        assert!(base.get("sasl.oauthbearer.config").is_some(), "taken");
+        assert!(!format!("{base:?}").contains("hush"), "{base:?}");
+        let refused = rdkafka::error::KafkaError::ClientConfig(
+            rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_INVALID,
+            "not taken".into(),
+            "ssl.keystore.password".into(),
+            "hush".into(),
+        );
+        let fault = crate::front::unusable(&refused);
+        assert!(
+            !fault.message.contains("hush") && fault.message.contains("ssl.keystore.password"),
+            "{fault}"
         );
     }
 

@@ -1,6 +1,6 @@
 //! Typed values become settings, with everything that is wrong with them told at once.
 
-use std::{fs::File, time::Duration};
+use std::{fmt, fs::File, time::Duration};
 
 use amibus_contract::{Context, Problem, Values};
 use rdkafka::ClientConfig;
@@ -17,7 +17,7 @@ const DEFAULT_MECHANISM: &str = "SCRAM-SHA-512";
 /// The settings of one bus, valid.
 pub(crate) struct Settings {
     /// Where the cluster is and how we log in, and what the user passes through.
-    pub(crate) base: ClientConfig,
+    pub(crate) base: Base,
     pub(crate) prefix: String,
     pub(crate) brokers: String,
     pub(crate) commands: bool,
@@ -28,6 +28,25 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
     pub(crate) publish_timeout: Duration,
     pub(crate) max_message_bytes: u64,
+}
+
+/// A configuration that shows no values: librdkafka has more secrets than rdkafka hides.
+pub(crate) struct Base(pub(crate) ClientConfig);
+
+impl fmt::Debug for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut names: Vec<&str> = self.0.config_map().keys().copied().collect();
+        names.sort_unstable();
+        f.debug_tuple("Base").field(&names).finish()
+    }
+}
+
+impl std::ops::Deref for Base {
+    type Target = ClientConfig;
+
+    fn deref(&self) -> &ClientConfig {
+        &self.0
+    }
 }
 
 impl Settings {
@@ -50,7 +69,7 @@ impl Settings {
             problems.push(Problem::new("group", "a consumer group has a name"));
         }
         let settings = Self {
-            base,
+            base: Base(base),
             prefix: context.prefix.clone(),
             brokers,
             commands: values.flag("commands").unwrap_or(false),
