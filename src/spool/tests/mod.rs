@@ -7,4 +7,5 @@ mod format;
 mod lanes;
 mod model;
 mod rig;
+mod slow;
 mod stall;
