@@ -121,6 +121,20 @@ impl ZeroMqInlet {
     }
 }
 
+/// The same response without what Asterisk said: the requester waits for a reply, and its outcome stands. `None` where
+/// it is none of ours.
+fn in_short(response: &[u8], why: &str) -> Option<Bytes> {
+    let mut response: serde_json::Value = serde_json::from_slice(response).ok()?;
+    let data = response.get_mut("data")?.as_object_mut()?;
+    data.insert("response".to_owned(), serde_json::Value::Null);
+    data.insert("events".to_owned(), serde_json::json!([]));
+    if data.get("error").is_none_or(serde_json::Value::is_null) {
+        let error = serde_json::json!({"code": "list_too_long", "message": why, "field": null});
+        data.insert("error".to_owned(), error);
+    }
+    Some(response.to_string().into())
+}
+
 struct ZeroMqHandle {
     peer: Option<Arc<Peer>>,
     sender: RouterSendHalf,
@@ -137,11 +151,19 @@ impl Handle for ZeroMqHandle {
                 return Err(Fault::new(FaultKind::Refused, "this request has been replied to"));
             }
             let (bytes, limit) = (response.body.len(), self.max_reply_bytes);
-            if bytes > limit {
-                let message = format!("the reply has {bytes} bytes; max_message_bytes is {limit}");
-                return Err(Fault::new(FaultKind::TooLarge, message));
-            }
-            let frames = [&self.head[..], std::slice::from_ref(&response.body)].concat();
+            let body = if bytes <= limit {
+                response.body.clone()
+            } else {
+                let why = format!("the reply has {bytes} bytes; max_message_bytes is {limit}");
+                tracing::warn!(
+                    bytes,
+                    limit,
+                    "a reply is too long for ZeroMQ; it goes out without its details"
+                );
+                let short = in_short(&response.body, &why).filter(|body| body.len() <= limit);
+                short.ok_or_else(|| Fault::new(FaultKind::TooLarge, why))?
+            };
+            let frames = [&self.head[..], &[body]].concat();
             let message = ZmqMessage::try_from(frames)
                 .map_err(|error| Fault::new(FaultKind::Refused, error.to_string()))?;
             let gone = |why: &str| {

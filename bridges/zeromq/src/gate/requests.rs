@@ -4,8 +4,13 @@
 //! up to the first empty frame stands before the reply again. A message that is not of this form is answered
 //! here, by a refusal that names what is wrong, and never reaches the engine.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::{Notify, mpsc},
+};
 
 use super::{Peer, inbound::control};
 use crate::{
@@ -20,6 +25,13 @@ pub(crate) const MAX_SKIPPED_BYTES: u64 = 16 << 20;
 /// How many frames such a message may have.
 const MAX_SKIPPED_FRAMES: usize = 4096;
 
+/// How many bytes of commands may wait for their turn before no further one is read. Until then PING is answered,
+/// which libzmq sends behind the commands; a peer that gets no PONG cuts the connection and loses its replies.
+const MAX_WAITING_BYTES: usize = 64 << 10;
+/// What a waiting command costs beside its frames, in bytes, at least.
+const WAITING_OVERHEAD_BYTES: usize = 64;
+const MAX_WAITING_COMMANDS: usize = MAX_WAITING_BYTES / WAITING_OVERHEAD_BYTES;
+
 /// Carries a requester's commands to the engine until it leaves, at most as many as may be unanswered.
 pub(crate) async fn requests<R, W>(
     reader: &mut R,
@@ -31,20 +43,67 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    while let Some(incoming) = read(reader, peer, max_command_bytes).await? {
-        if let Some(problem) = incoming.problem(max_command_bytes) {
-            let body = rejection(&format!("{}-{}", peer.identity(), peer.next()), &problem);
-            let (envelope, _) = split_envelope(&incoming.frames);
-            let reply = wire::message(envelope.iter().map(|f| &f[..]).chain([body.as_bytes()]));
-            // Where the connection has ended meanwhile, nobody waits for it.
-            let _ = peer.outbox().send(reply).await;
-            continue;
+    let (line, mut waiting) = mpsc::channel::<Bytes>(MAX_WAITING_COMMANDS);
+    let room = Room::default();
+    let taking = async {
+        // Moved in, so that what waits is carried on to its end when the peer leaves.
+        let line = line;
+        while let Some(incoming) = read(reader, peer, max_command_bytes, &room).await? {
+            if let Some(problem) = incoming.problem(max_command_bytes) {
+                refuse(peer, &incoming, &problem).await;
+                continue;
+            }
+            let command = wire::message(incoming.frames.iter().map(|f| &f[..]));
+            room.take(command.len());
+            if line.send(command).await.is_err() {
+                return Ok(());
+            }
         }
-        let Ok(permit) = peer.unanswered.acquire().await else { return Ok(()) };
-        permit.forget();
-        engine.write_all(&wire::message(incoming.frames.iter().map(|f| &f[..]))).await?;
+        Ok(())
+    };
+    let giving = async {
+        while let Some(command) = waiting.recv().await {
+            let Ok(permit) = peer.unanswered.acquire().await else { return Ok(()) };
+            permit.forget();
+            room.give(command.len());
+            engine.write_all(&command).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(taking, giving).map(|_| ())
+}
+
+async fn refuse(peer: &Peer, incoming: &Incoming, problem: &Problem) {
+    let body = rejection(&format!("{}-{}", peer.identity(), peer.next()), problem);
+    let (envelope, _) = split_envelope(&incoming.frames);
+    let reply = wire::message(envelope.iter().map(|f| &f[..]).chain([body.as_bytes()]));
+    // Where the connection has ended meanwhile, nobody waits for it.
+    let _ = peer.outbox().send(reply).await;
+}
+
+/// The bytes of the commands that wait for their turn.
+#[derive(Default)]
+struct Room {
+    taken: AtomicUsize,
+    given: Notify,
+}
+
+impl Room {
+    /// Ready when there is some: one command may go beyond it.
+    async fn wait(&self) {
+        while self.taken.load(Ordering::Acquire) >= MAX_WAITING_BYTES {
+            self.given.notified().await;
+        }
     }
-    Ok(())
+
+    fn take(&self, bytes: usize) {
+        self.taken.fetch_add(bytes + WAITING_OVERHEAD_BYTES, Ordering::AcqRel);
+    }
+
+    fn give(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes + WAITING_OVERHEAD_BYTES, Ordering::AcqRel);
+        self.given.notify_one();
+    }
 }
 
 /// The frames up to the first empty one, and the rest; without an empty one there is no envelope.
@@ -85,19 +144,32 @@ impl Incoming {
 }
 
 /// Reads a whole message, keeping no more than it may have; `None` where the peer left between two.
-async fn read<R>(reader: &mut R, peer: &Peer, max_bytes: usize) -> Result<Option<Incoming>, Refusal>
+/// A message is begun only where there is room for it.
+async fn read<R>(
+    reader: &mut R,
+    peer: &Peer,
+    max_bytes: usize,
+    room: &Room,
+) -> Result<Option<Incoming>, Refusal>
 where
     R: AsyncRead + Unpin,
 {
     let mut incoming = Incoming::default();
     loop {
-        let Some(header) = wire::read_header(reader).await? else {
+        let header = match incoming.frame_count {
+            0 => wire::read_header(reader).await?,
+            _ => wire::in_time(0, wire::read_header(reader)).await?,
+        };
+        let Some(header) = header else {
             let clean = incoming.frame_count == 0;
             return if clean { Ok(None) } else { Err(Refusal::Malformed("it left amid a message")) };
         };
         if header.command {
             control(reader, header, peer.outbox()).await?;
             continue;
+        }
+        if incoming.frame_count == 0 {
+            room.wait().await;
         }
         incoming.frame_count += 1;
         incoming.bytes = incoming.bytes.saturating_add(header.bytes);
@@ -106,7 +178,7 @@ where
         }
         if incoming.bytes > max_bytes as u64 || incoming.frame_count > MAX_FRAMES {
             incoming.cut = true;
-            skip(reader, header.bytes).await?;
+            wire::in_time(header.bytes, skip(reader, header.bytes)).await?;
         } else {
             incoming.frames.push(wire::read_body(reader, header, max_bytes).await?);
         }

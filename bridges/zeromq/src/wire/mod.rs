@@ -6,10 +6,13 @@
 mod command;
 mod scanner;
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::timeout,
+};
 
 pub(crate) use command::{Ready, pong_for};
 pub(crate) use scanner::Scanner;
@@ -22,6 +25,13 @@ pub(crate) const MORE: u8 = 1;
 pub(crate) const LONG: u8 = 2;
 /// The flag of a command frame.
 pub(crate) const COMMAND: u8 = 4;
+
+/// How long a frame may take from its first byte to its last, and a message from one frame to the next...
+const FRAME_WITHIN: Duration = Duration::from_secs(30);
+/// ...and a second more for each of these.
+const LEAST_BYTES_PER_SECOND: u64 = 16 << 10;
+/// What is reserved for a frame when its header has come, in bytes, at most.
+const FIRST_RESERVE_BYTES: usize = 4096;
 
 /// What is wrong with a peer's bytes, or with the peer.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +48,8 @@ pub(crate) enum Refusal {
     WrongSocket(String, &'static str),
     #[error("no handshake within its deadline")]
     Silent,
+    #[error("it stopped amid a message")]
+    Stalled,
     #[error("more than {0} subscriptions")]
     TooManySubscriptions(usize),
     #[error("reads too slowly: its queue of {queue_bytes} bytes stayed full")]
@@ -69,7 +81,10 @@ where
     if more && command {
         return Err(Refusal::Malformed("a command of more than one frame"));
     }
-    let bytes = if flags & LONG != 0 { reader.read_u64().await? } else { u64::from(reader.read_u8().await?) };
+    let length = async {
+        Ok(if flags & LONG != 0 { reader.read_u64().await? } else { u64::from(reader.read_u8().await?) })
+    };
+    let bytes = in_time(0, length).await?;
     Ok(Some(Header { more, command, bytes }))
 }
 
@@ -82,9 +97,42 @@ where
     let Some(bytes) = bytes else {
         return Err(Refusal::TooLarge { bytes: header.bytes, limit: limit as u64 });
     };
-    let mut body = vec![0; bytes];
-    reader.read_exact(&mut body).await?;
-    Ok(body.into())
+    in_time(header.bytes, grow(reader, bytes)).await
+}
+
+/// Reads so many bytes, and reserves about as many as have come.
+async fn grow<R>(reader: &mut R, bytes: usize) -> Result<Bytes, Refusal>
+where
+    R: AsyncRead + Unpin,
+{
+    let mut body = BytesMut::new();
+    let mut rest = reader.take(bytes as u64);
+    while body.len() < bytes {
+        if body.len() == body.capacity() {
+            body.reserve(reserve(body.len(), bytes));
+        }
+        if rest.read_buf(&mut body).await? == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+    }
+    Ok(body.freeze())
+}
+
+/// How many bytes to reserve for the rest of `bytes` when `come` have come.
+fn reserve(come: usize, bytes: usize) -> usize {
+    come.max(FIRST_RESERVE_BYTES).min(bytes - come)
+}
+
+/// Runs what reads the rest of a frame that has begun, of `bytes`.
+///
+/// # Errors
+/// [`Refusal::Stalled`] where it takes longer than it may.
+pub(crate) async fn in_time<T>(
+    bytes: u64,
+    reading: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let limit = FRAME_WITHIN + Duration::from_secs(bytes / LEAST_BYTES_PER_SECOND);
+    timeout(limit, reading).await.map_err(|_| Refusal::Stalled)?
 }
 
 /// The greeting of a ZMTP 3.0 peer with the NULL mechanism, as the engine understands it.
@@ -173,6 +221,31 @@ mod tests {
         assert_eq!(header.bytes, 1 << 40);
         let refused = read_body(&mut reader, header, 1024).await;
         assert!(matches!(refused, Err(Refusal::TooLarge { bytes, limit: 1024 }) if bytes == 1 << 40));
+    }
+
+    #[test]
+    fn only_what_has_come_is_reserved() {
+        assert_eq!(reserve(0, 10), 10);
+        assert_eq!(reserve(0, 16 << 20), FIRST_RESERVE_BYTES);
+        assert_eq!(reserve(8192, 16 << 20), 8192);
+        assert_eq!(reserve(8192, 8193), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_stops_is_given_up() {
+        for begun in [&[0][..], &[0, 5, 1, 2], &[LONG, 0, 0]] {
+            let (mut peer, mut reader) = tokio::io::duplex(64);
+            tokio::io::AsyncWriteExt::write_all(&mut peer, begun).await.expect("room");
+            let read = async {
+                let header = read_header(&mut reader).await?.expect("a header");
+                read_body(&mut reader, header, 100).await
+            };
+            let ended = timeout(2 * FRAME_WITHIN, read).await.expect("in time");
+            assert!(matches!(ended, Err(Refusal::Stalled)), "{begun:?}: {ended:?}");
+        }
+        // Between two frames a peer may be silent as long as it likes.
+        let (_peer, mut reader) = tokio::io::duplex(64);
+        assert!(timeout(2 * FRAME_WITHIN, read_header(&mut reader)).await.is_err());
     }
 
     #[tokio::test]

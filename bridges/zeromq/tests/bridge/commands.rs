@@ -127,6 +127,53 @@ async fn unanswered_commands_are_bounded_for_each_requester() {
     assert_eq!(reply_frames(&greedy.said().await).len(), 1);
 }
 
+/// libzmq cuts the connection where no PONG comes in time, and the replies to what it sent on it are lost.
+#[tokio::test]
+async fn a_full_window_keeps_no_heartbeat_waiting() {
+    const COMMANDS: usize = 10;
+    let values = support::values().with("max_unanswered", Value::Integer(1));
+    let (_bridge, mut inlet, address) = listening(&values).await;
+    let messages = vec![[base64(b"many")]; COMMANDS];
+    let options =
+        json!({"address": address, "kind": "DEALER", "messages": messages, "heartbeat_millis": 200});
+    let mut peer = Peer::start("ask", &options);
+    let mut request = next(&mut *inlet).await;
+    assert_eq!(peer.said().await["sent"], true);
+    // Its heartbeats time out after 400 ms.
+    let said = peer.said_within(Duration::from_millis(1500)).await;
+    assert_eq!(said, None, "it stays connected while it waits");
+    for n in 0..COMMANDS {
+        request.handle.reply(&message("pbx1", n, 10)).await.expect("the reply goes out");
+        let said = peer.said().await;
+        assert_eq!(reply_frames(&said), [format!("{n:010}").into_bytes()]);
+        if n + 1 < COMMANDS {
+            request = next(&mut *inlet).await;
+        }
+    }
+}
+
+/// A REQ would wait for ever for a reply that never comes.
+#[tokio::test]
+async fn a_reply_over_the_limit_is_answered_in_short() {
+    let values = support::values().with("max_message_bytes", Value::Size(2048));
+    let (_bridge, mut inlet, address) = listening(&values).await;
+    let mut peer = ask(&address, "REQ", &[&[b"{}"]]);
+    let mut request = next(&mut *inlet).await;
+    let mut long = message("pbx1", 0, 10);
+    let events = vec![json!({"Event": "QueueMember"}); 200];
+    let data =
+        json!({"id": "7", "outcome": "executed", "response": {"Response": "Success"}, "events": events});
+    long.body = json!({"specversion": "1.0", "id": "r1", "data": data}).to_string().into();
+    request.handle.reply(&long).await.expect("an answer goes out");
+    assert_eq!(peer.said().await["sent"], true);
+    let frames = reply_frames(&peer.said().await);
+    let reply: Json = serde_json::from_slice(&frames[0]).expect("JSON");
+    assert_eq!((&reply["id"], &reply["data"]["id"]), (&json!("r1"), &json!("7")));
+    assert_eq!(reply["data"]["outcome"], "executed", "what happened stands");
+    assert_eq!((&reply["data"]["response"], &reply["data"]["events"]), (&Json::Null, &json!([])));
+    assert_eq!(reply["data"]["error"]["code"], "list_too_long", "{reply}");
+}
+
 #[tokio::test]
 async fn replies_go_to_who_asked_though_identities_are_the_same() {
     let (_bridge, mut inlet, address) = listening(&support::values()).await;
