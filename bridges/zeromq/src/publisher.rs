@@ -130,15 +130,22 @@ async fn run(
 }
 
 async fn send(engine: &mut XPubSocket, batch: Batch, gate: &Shared) {
+    let mut unsent = 0;
+    let mut why = None;
     for (n, message) in batch.messages.into_iter().enumerate() {
+        // Not that a subscriber left, of which the engine says nothing: those behind it in its list got nothing either.
         if let Err(error) = engine.send(message).await {
-            // One subscriber's trouble; the engine leaves it out from now on.
-            tracing::debug!(%error, "a ZeroMQ subscriber could not be written to");
+            unsent += 1;
+            why = Some(error);
         }
         if n % YIELD_EVERY == YIELD_EVERY - 1 {
             take_subscriptions(engine, gate);
             yield_now().await;
         }
+    }
+    if let Some(error) = why {
+        gate.stats.unsent(unsent);
+        tracing::warn!(unsent, %error, "the ZeroMQ engine did not write to some subscribers");
     }
     // Whoever waited may have given up.
     let _ = batch.done.send(());

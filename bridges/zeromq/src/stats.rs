@@ -25,6 +25,9 @@ pub struct Stats {
     pub slow: u64,
     /// Peers disconnected for anything else that they did wrong: no ZMTP 3, malformed or oversized frames.
     pub refused: u64,
+    /// Messages that the engine could not write for another reason than a subscriber that left; some subscribers did
+    /// not get them.
+    pub unsent: u64,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +39,7 @@ pub(crate) struct Counters {
     silent: AtomicU64,
     slow: AtomicU64,
     refused: AtomicU64,
+    unsent: AtomicU64,
 }
 
 impl Counters {
@@ -49,11 +53,16 @@ impl Counters {
             silent: load(&self.silent),
             slow: load(&self.slow),
             refused: load(&self.refused),
+            unsent: load(&self.unsent),
         }
     }
 
     pub(crate) fn turned_away(&self) {
         self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn unsent(&self, messages: u64) {
+        self.unsent.fetch_add(messages, Ordering::Relaxed);
     }
 
     pub(crate) fn refused(&self, refusal: &Refusal) {
