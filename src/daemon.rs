@@ -301,7 +301,7 @@ async fn take_commands(
 }
 
 /// The folder of the servers' spools in `spool.dir`.
-const SPOOLS: &str = "spool";
+pub(crate) const SPOOLS: &str = "spool";
 
 fn sites(config: &Config) -> anyhow::Result<Vec<Site>> {
     let action_ids = asterisk::action_ids();

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::{Failure, bus::DEFAULT_FILE, output};
 use crate::{
     config::{Config, units},
+    daemon::SPOOLS,
     spool::{
         Damage,
         inspect::{self, Inspection, Verification},
@@ -101,6 +102,7 @@ impl Place {
             Some(dir) => dir.clone(),
             None => Config::load(&self.config)?.spool.dir,
         };
+        let dir = dir.join(SPOOLS);
         let entries = std::fs::read_dir(&dir).map_err(|error| unreadable(&dir, &error))?;
         let folders = entries.filter_map(|entry| entry.ok().filter(|entry| entry.path().is_dir()));
         let mut spools: Vec<_> = folders

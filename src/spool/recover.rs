@@ -34,7 +34,7 @@ pub struct Recovery {
     pub bytes: u64,
     /// The next sequence number.
     pub next: u64,
-    /// When the last record was appended, if there is one.
+    /// When the last record was appended, or somewhat before, if there is one.
     pub last: Option<SystemTime>,
     /// What is now known to be missing at the end.
     pub lost: Option<Lost>,
@@ -54,7 +54,7 @@ pub(super) struct Survey {
     pub(super) next: u64,
     /// The last segment may be appended to.
     pub(super) sound: bool,
-    /// When the last readable record was appended.
+    /// When the last readable record was appended, or somewhat before.
     pub(super) last: Option<SystemTime>,
     pub(super) damages: Vec<Damage>,
     /// The first file of a later version.
@@ -124,6 +124,7 @@ impl Survey {
             }
             Err(fault) => self.damage(first, 0, first, None, fault),
         }
+        self.last = from.or(self.last);
         self.push(Segment { first, bytes, from: from.unwrap_or(now), until: now });
         Ok(())
     }

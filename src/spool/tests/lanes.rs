@@ -286,3 +286,31 @@ fn nowhere_numbers_messages_and_keeps_none() {
     assert_eq!((append(&spool, 10), append(&spool, 10)), (1, 2));
     assert_eq!((spool.status().unwritten_bytes, spool.finish(Duration::ZERO)), (0, true));
 }
+
+#[tokio::test]
+async fn a_spool_whose_records_all_went_still_knows_when_the_last_came() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let spool = start(&dir, small(), &["one"]);
+    let before = SystemTime::now() - Duration::from_millis(1);
+    for _ in 0..100 {
+        append(&spool, 100);
+    }
+    assert!(spool.finish(PATIENCE));
+    drop(spool);
+    let opened = open(dir.path(), small(), &["one"]).expect("opens");
+    let last = opened.recovery().last.expect("known");
+    assert!((before..SystemTime::now()).contains(&last));
+    drop(opened);
+    // A last segment that was begun and holds nothing yet.
+    let names = std::fs::read_dir(dir.path())
+        .expect("a folder")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let newest = names.filter(|name| name.ends_with(".seg")).max().expect("segments");
+    let next = crate::spool::format::segment_name(101);
+    assert_ne!(newest, next);
+    std::fs::write(dir.path().join(next), crate::spool::format::header(101)).expect("written");
+    let opened = open(dir.path(), small(), &["one"]).expect("opens");
+    let recovery = opened.recovery();
+    assert!(recovery.last.is_some_and(|at| at >= before && at <= last), "{recovery:?}");
+    assert_eq!((recovery.next, recovery.damages.len()), (101, 0));
+}
