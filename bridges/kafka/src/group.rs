@@ -135,15 +135,29 @@ impl Group {
         }
     }
 
-    /// Partitions whose commands were given back before `since`, and where to read them again from.
+    /// Partitions whose commands were given back before `since`, and where to read them again from. How that
+    /// went is for [`Group::sought`].
     pub(crate) fn rewinds(&self, since: Instant) -> Vec<(i32, i64)> {
         let mut state = self.lock();
         let due = |held: &Held| held.given_back.is_some_and(|at| at <= since);
         let places = state.held.iter_mut().filter(|(_, held)| due(held)).filter_map(|(partition, held)| {
             held.given_back = None;
-            Some((*partition, held.tracker.as_mut()?.rewind()?))
+            Some((*partition, held.tracker.as_ref()?.place()?))
         });
         places.collect()
+    }
+
+    /// Whether a partition is read again from there on. Where that failed, it is due again later.
+    pub(crate) fn sought(&self, partition: i32, place: i64, done: bool) {
+        let mut state = self.lock();
+        let Some(held) = state.held.get_mut(&partition) else { return };
+        let Some(tracker) = &mut held.tracker else { return };
+        if done {
+            tracker.sought(place);
+        } else {
+            tracker.not_sought();
+            held.given_back = Some(Instant::now());
+        }
     }
 
     /// What is to be committed of one partition, where a partition has something: of all in turn, or of those given.
@@ -199,9 +213,10 @@ impl Held {
         Self { term, tracker, dirty: false, waiting: Vec::new(), told: Vec::new(), given_back }
     }
 
-    /// Nought while commands that were given back wait to be read again: that must not be held up.
+    /// Nought while the partition is read again for commands that were given back: that must not be held up. While it
+    /// waits for that, nothing more needs to come.
     fn span(&self) -> i64 {
-        self.tracker.as_ref().filter(|tracker| !tracker.has_given_back()).map_or(0, Tracker::span)
+        self.tracker.as_ref().filter(|tracker| !tracker.is_rewinding()).map_or(0, Tracker::span)
     }
 
     /// What there is to commit, as on its way.

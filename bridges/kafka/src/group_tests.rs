@@ -77,3 +77,18 @@ fn who_waits_is_told_when_the_partition_goes() {
     assert!(matches!(answer.try_recv(), Ok(Err(_))));
     assert!(group.comes(0, 1).is_none(), "not ours");
 }
+
+#[test]
+fn going_back_that_failed_is_due_again_and_holds_up_no_span() {
+    let group = holding(0);
+    let claims: Vec<Claim> = (0..3).filter_map(|offset| group.comes(0, offset)).collect();
+    group.give_back(claims[1]);
+    assert_eq!(group.rewinds(Instant::now()), [(0, 1)]);
+    group.sought(0, 1, false);
+    assert_eq!(group.span(), 3, "nothing is read again, so no more shall come");
+    assert_eq!(group.rewinds(Instant::now()), [(0, 1)], "due again");
+    group.sought(0, 1, true);
+    assert_eq!((group.rewinds(Instant::now()), group.span()), (Vec::new(), 0));
+    assert!(group.comes(0, 1).is_some() && group.comes(0, 2).is_none());
+    assert_eq!((group.comes(0, 3).is_some(), group.span()), (true, 4), "that rewind has ended");
+}

@@ -18,7 +18,7 @@ use rdkafka::{
     ClientContext, Offset, Statistics, TopicPartitionList,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     message::{BorrowedMessage, Message},
 };
 use tokio::sync::mpsc;
@@ -226,14 +226,20 @@ impl Member {
     fn read_again(&self) {
         let Some(since) = Instant::now().checked_sub(AGAIN_AFTER) else { return };
         for (partition, offset) in self.group.rewinds(since) {
-            let mut list = TopicPartitionList::new();
-            let sought = list
-                .add_partition_offset(&self.topic, partition, Offset::Offset(offset))
-                .and_then(|()| self.consumer.seek_partitions(list, READ_WITHIN));
+            let sought = self.seek(partition, offset);
+            self.group.sought(partition, offset, sought.is_ok());
             if let Err(error) = sought {
-                tracing::warn!(partition, offset, %error, "commands that were given back come again only after a restart");
+                tracing::warn!(partition, offset, %error, "commands that were given back cannot be read again yet");
             }
         }
+    }
+
+    fn seek(&self, partition: i32, offset: i64) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        let sought = self.consumer.seek_partitions(list, READ_WITHIN)?;
+        // The call succeeds also where a partition does not.
+        sought.elements().iter().try_for_each(|element| element.error())
     }
 
     /// Tells of trouble that no waiting mends. Answers whether the member has ended.

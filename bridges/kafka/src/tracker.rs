@@ -38,6 +38,10 @@ pub(crate) struct Tracker {
     done: BTreeSet<i64>,
     /// While the partition is read again for given-back commands: where that ends.
     rewound: Option<i64>,
+    /// Given-back commands that have not come in that yet.
+    awaited: BTreeSet<i64>,
+    /// Whether going back failed: it may take effect late all the same.
+    doubtful: bool,
 }
 
 impl Tracker {
@@ -54,8 +58,11 @@ impl Tracker {
             *self = Self { floor: offset, ..Self::default() };
         }
         let next = self.next.unwrap_or(self.floor);
+        if self.doubtful && self.again.contains(&offset) {
+            self.sought(offset);
+        }
         if self.rewound.is_some_and(|until| offset >= until) {
-            self.rewound = None;
+            self.end_rewind();
         }
         if self.next.is_some() && offset < next && self.rewound.is_none() {
             *self = Self::default();
@@ -65,6 +72,7 @@ impl Tracker {
             return Coming::Reset;
         }
         let returned = self.again.remove(&offset);
+        self.awaited.remove(&offset);
         let known = self.done.contains(&offset) || self.open.contains(&offset) || offset < self.floor;
         let seen_before = self.next.is_some() && offset < next;
         self.next = Some(self.next.map_or(offset + 1, |next| next.max(offset + 1)));
@@ -94,10 +102,29 @@ impl Tracker {
     }
 
     /// Where to read again from, where commands were given back.
-    pub(crate) fn rewind(&mut self) -> Option<i64> {
-        let first = self.again.first().copied()?;
+    pub(crate) fn place(&self) -> Option<i64> {
+        self.again.first().copied()
+    }
+
+    /// The partition is read again from there on.
+    pub(crate) fn sought(&mut self, place: i64) {
         self.rewound = self.next;
-        Some(first)
+        self.awaited = self.again.range(place..).copied().collect();
+        self.doubtful = false;
+    }
+
+    /// Going back failed: what came before stays as it is.
+    pub(crate) fn not_sought(&mut self) {
+        self.doubtful = true;
+    }
+
+    /// What was read again without coming is gone from the log: nobody waits for it.
+    fn end_rewind(&mut self) {
+        self.rewound = None;
+        for gone in std::mem::take(&mut self.awaited) {
+            tracing::warn!(offset = gone, "a command that was given back is in the log no more");
+            self.again.remove(&gone);
+        }
     }
 
     /// Where the next process goes on: the first command that is not done.
@@ -122,9 +149,9 @@ impl Tracker {
         self.next.map_or(0, |next| next - self.position())
     }
 
-    /// Whether commands that were given back are yet to come again.
-    pub(crate) fn has_given_back(&self) -> bool {
-        !self.again.is_empty()
+    /// Whether the partition is being read again for commands that were given back.
+    pub(crate) fn is_rewinding(&self) -> bool {
+        self.rewound.is_some() && !self.again.is_empty()
     }
 
     fn prune(&mut self) {

@@ -57,11 +57,11 @@ fn what_was_given_back_comes_again_and_nothing_else() {
     tracker.finish(2);
     tracker.give_back(1);
     tracker.give_back(3);
-    assert_eq!(tracker.rewind(), Some(1));
+    assert_eq!(rewind(&mut tracker), Some(1));
     let coming: Vec<Coming> = (1..7).map(|offset| tracker.comes(offset)).collect();
     use Coming::{Known, New};
     assert_eq!(coming, [New, Known, New, Known, New, New]);
-    assert_eq!(tracker.rewind(), None);
+    assert_eq!(rewind(&mut tracker), None);
 }
 
 #[test]
@@ -98,6 +98,8 @@ enum Step {
     Finish(usize),
     GiveBack(usize),
     Rewind,
+    /// One that fails, and takes effect after the next command all the same where it says so.
+    FailedRewind(bool),
     Crash,
 }
 
@@ -107,6 +109,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..50usize).prop_map(Step::Finish),
         1 => (0..50usize).prop_map(Step::GiveBack),
         1 => Just(Step::Rewind),
+        1 => proptest::bool::ANY.prop_map(Step::FailedRewind),
         1 => Just(Step::Crash),
     ]
 }
@@ -163,8 +166,17 @@ impl Model {
                 }
             }
             Step::Rewind => {
-                if let Some(offset) = self.tracker.rewind() {
+                if let Some(offset) = rewind(&mut self.tracker) {
                     self.seek(offset);
+                }
+            }
+            Step::FailedRewind(late) => {
+                let place = self.tracker.place();
+                self.tracker.not_sought();
+                self.come()?;
+                // Where the command is still to come again, as librdkafka would go back to it.
+                if let Some(place) = place.filter(|place| *late && self.tracker.place() == Some(*place)) {
+                    self.seek(place);
                 }
             }
             Step::Crash => {
@@ -179,6 +191,31 @@ impl Model {
         prop_assert!(first_undone.is_none_or(|first| position <= *first), "committed past {first_undone:?}");
         Ok(())
     }
+}
+
+fn rewind(tracker: &mut Tracker) -> Option<i64> {
+    let place = tracker.place()?;
+    tracker.sought(place);
+    Some(place)
+}
+
+#[test]
+fn a_command_that_is_gone_from_the_log_is_not_awaited_for_ever() {
+    let mut tracker = Tracker::resume(None, "");
+    for offset in 0..4 {
+        assert_eq!(tracker.comes(offset), Coming::New);
+    }
+    tracker.give_back(1);
+    tracker.give_back(3);
+    assert!(!tracker.is_rewinding(), "not before it has gone back");
+    assert_eq!(rewind(&mut tracker), Some(1));
+    assert!(tracker.is_rewinding());
+    // The log starts at 2 meanwhile, and 3 comes, is given back, and is to come once more.
+    assert_eq!((tracker.comes(2), tracker.comes(3)), (Coming::Known, Coming::New));
+    tracker.give_back(3);
+    assert_eq!(tracker.comes(4), Coming::New);
+    assert!(!tracker.is_rewinding());
+    assert_eq!(tracker.place(), Some(3));
 }
 
 proptest! {
