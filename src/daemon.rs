@@ -248,7 +248,9 @@ impl Daemon {
             left += bridge.close(rest).await;
         }
         let spools = std::mem::take(&mut self.spools);
-        let finished = tokio::task::spawn_blocking(move || spools.iter().fold(true, |all, spool| spool.finish(rest) && all));
+        let finished = tokio::task::spawn_blocking(move || {
+            spools.iter().fold(true, |all, spool| spool.finish(rest) && all)
+        });
         if !finished.await.unwrap_or(false) {
             warn!(
                 "the disk did not take the last of the spool in time; the next start finds it as after a kill"

@@ -15,8 +15,11 @@ pub(super) fn is_long() -> bool {
     }
 }
 
-/// How many times.
+/// How many times; `AMIBUS_TEST_FAULTS_TIMES` goes before both.
 pub(super) fn times(short: u32, long: u32) -> u32 {
+    if let Ok(given) = env::var("AMIBUS_TEST_FAULTS_TIMES") {
+        return given.parse().expect("AMIBUS_TEST_FAULTS_TIMES is a number");
+    }
     if is_long() { long } else { short }
 }
 

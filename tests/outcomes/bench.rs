@@ -77,7 +77,8 @@ impl Bench {
         let writer = writer("pbx1");
         let opened = spool::open(&directory.path().join("spool"), spool::Options::default(), &["test"]);
         let decoder = Arc::clone(&writer);
-        let spool = opened.expect("a spool").start(Arc::new(move |body| decoder.read(body))).expect("threads");
+        let spool =
+            opened.expect("a spool").start(Arc::new(move |body| decoder.read(body))).expect("threads");
         let finals = Arc::new(Finals::default());
         let stop = CancellationToken::new();
         let (actions, session) = Actions::new(Arc::clone(&settings));

@@ -1,6 +1,6 @@
-//! The files of the spool are damaged at random bytes while amibus is stopped.
+//! The files of the spool are damaged while amibus is stopped: at random bytes, or their ends are missing.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -19,13 +19,21 @@ const BYTES_MAX: u64 = 8;
 
 #[test]
 fn spool_files_are_damaged() {
+    damaged("damage", "spool files damaged at random bytes", times(4, 200), flip);
+}
+
+#[test]
+fn spool_files_are_cut_short() {
+    damaged("cut-short", "spool files cut short", times(3, 50), cut);
+}
+
+fn damaged(name: &str, fault: &str, times: u32, damage: fn(&File, u64, &mut Chance)) {
     let brokers = brokers();
-    let times = times(4, 200);
-    let mut row = Row::begin("spool damaged while stopped", times);
+    let mut row = Row::begin(fault, times);
     let mut chance = Chance::new();
     row.note(format!("seed {}", chance.seed()));
     let source = Simulated::start();
-    let mut rig = Rig::start(&brokers, "damage", &source.source(), None);
+    let mut rig = Rig::start(&brokers, name, &source.source(), None);
     let spool = rig.amibus.directory().join("spool");
     let flooding = source.flood(RATE);
     for _ in 0..times {
@@ -33,7 +41,8 @@ fn spool_files_are_damaged() {
         brokers.wire(Which::Kafka).refuse();
         thread::sleep(chance.pause(500, 2_000));
         rig.amibus.kill();
-        damage(&spool, &mut chance);
+        let (file, size) = one_file(&spool, &mut chance);
+        damage(&file, size, &mut chance);
         brokers.wire(Which::Kafka).mend();
         start_again(&mut rig);
         rig.wait_for_progress();
@@ -44,23 +53,27 @@ fn spool_files_are_damaged() {
     row.end(&verdicts);
 }
 
-/// Changes a few bytes of one file, or cuts its end off.
-fn damage(spool: &Path, chance: &mut Chance) {
+/// One file of the spool that is not empty, and its size in bytes.
+fn one_file(spool: &Path, chance: &mut Chance) -> (File, u64) {
     let files: Vec<PathBuf> = files(spool).into_iter().filter(|file| size(file) > 0).collect();
     assert!(!files.is_empty(), "there is nothing in {}", spool.display());
     let file = &files[chance.below(files.len() as u64) as usize];
-    let open = OpenOptions::new().read(true).write(true).open(file).expect("a file of the spool");
-    let size = size(file);
-    if chance.below(4) == 0 {
-        open.set_len(chance.below(size)).expect("a shorter file");
-        return;
-    }
+    (OpenOptions::new().read(true).write(true).open(file).expect("a file of the spool"), size(file))
+}
+
+/// Changes a few bytes.
+fn flip(file: &File, size: u64, chance: &mut Chance) {
     for _ in 0..=chance.below(BYTES_MAX) {
         let (place, flip) = (chance.below(size), 1 + chance.below(255) as u8);
         let mut byte = [0];
-        open.read_exact_at(&mut byte, place).expect("a byte");
-        open.write_all_at(&[byte[0] ^ flip], place).expect("another byte");
+        file.read_exact_at(&mut byte, place).expect("a byte");
+        file.write_all_at(&[byte[0] ^ flip], place).expect("another byte");
     }
+}
+
+/// Takes the end off.
+fn cut(file: &File, size: u64, chance: &mut Chance) {
+    file.set_len(chance.below(size)).expect("a shorter file");
 }
 
 /// All files below a folder, in order.
