@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
+use amibus_services::Asterisk;
 use serde_json::Value;
 
 use super::stack::{Stack, stack};
 
 /// A call that outlives every restart of a broker here.
-fn start_a_call(stack: &mut Stack) {
-    stack.asterisk22.cli("channel originate Local/2005@phones application Wait 30");
+fn start_a_call(asterisk: &Asterisk) {
+    asterisk.cli("channel originate Local/2005@phones application Wait 30");
+    for _ in 0..500 {
+        if !asterisk.cli("core show channels count").contains("0 active channels") {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("no call came up");
 }
 
 fn link(server: &'static str, state: &'static str) -> impl Fn(&Value) -> bool {
@@ -38,7 +46,7 @@ fn after_restart(stack: &mut Stack, server: &'static str, reason: &str, from: [u
 #[test]
 fn asterisk_killed_in_a_call_heals_and_says_so() {
     let stack = &mut *stack();
-    start_a_call(stack);
+    start_a_call(&stack.asterisk22);
     let from = stack.consumers.each_ref().map(|c| c.seen.len());
     stack.asterisk22.kill();
     stack.consumers[1].find(from[1], "link down", link("pbx22", "down"));
@@ -51,8 +59,9 @@ fn asterisk_killed_in_a_call_heals_and_says_so() {
 }
 
 #[test]
-fn asterisk_restarted_gracefully_heals_and_says_so() {
+fn asterisk_stopped_and_started_in_a_call_heals_and_says_so() {
     let stack = &mut *stack();
+    start_a_call(&stack.asterisk16);
     let from = stack.consumers.each_ref().map(|c| c.seen.len());
     stack.asterisk16.restart();
     after_restart(stack, "pbx16", "disconnected", from);
@@ -62,7 +71,7 @@ fn asterisk_restarted_gracefully_heals_and_says_so() {
 fn a_broker_that_is_killed_in_a_call_misses_nothing() {
     for broker in ["nats", "kafka"] {
         let stack = &mut *stack();
-        start_a_call(stack);
+        start_a_call(&stack.asterisk22);
         let from = stack.consumers.each_ref().map(|c| c.seen.len());
         if broker == "nats" {
             stack.nats.kill()
