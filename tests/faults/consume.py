@@ -91,17 +91,19 @@ class Nats:
         self.connection = await nats.connect(
             address, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet, connect_timeout=1)
         self.context = self.connection.jetstream(timeout=2)
-        subscription = None
+        subscription, told = None, False
         while True:
             try:
                 info = await self.context.stream_info(self.stream)
-                if subscription is None:
+                if not told:
+                    told = True
                     ready()
                 behind = info.state.last_seq > self.last
                 quiet_long = time.monotonic() - self.progress > QUIET_SECONDS
                 if subscription is None or self.torn or (behind and quiet_long):
-                    if subscription is not None:
-                        await subscription.unsubscribe()
+                    old, subscription = subscription, None
+                    if old is not None:
+                        await old.unsubscribe()
                     subscription = await self.subscribe()
             except Exception:
                 # The server or the stream is away: look again.

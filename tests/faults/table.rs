@@ -36,6 +36,10 @@ impl Row {
         if overclaimed > 0 {
             self.note(format!("gaps claimed {overclaimed} numbers that were seen"));
         }
+        let by_time = sum(|v| v.by_time);
+        if by_time > 0 {
+            self.note(format!("{by_time} announced by the time of a loss, beyond its count"));
+        }
         self.note(format!("gaps {}", pair(|v| v.gaps)));
         let row = format!(
             "{} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {}",

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `disconnected` or `skipped`, with SequenceNumbers | its SequenceNumber is in the range, in the same life of Asterisk, and the gap stands behind it |
 //! | without | the gap stands between the neighbours that were seen, and its time holds the moment of sending |
-//! | `dropped` or `damaged` | as many `sequence`s between the neighbours are unseen and in the gap's range |
+//! | `dropped` or `damaged` | as many `sequence`s between the neighbours are unseen and in the gap's range; more than these, where all of the stretch lies in the gap's time, since the announcement of another gap may be lost with them |
 //!
 //! A gap for one bus alone counts on that bus only.
 
@@ -93,7 +93,11 @@ impl<'a> Cover<'a> {
             unseen.clone().filter(|&at| !self.is_announced(&self.sent[at].2, between)).collect();
         let room = self.lost_by_the_log(between);
         let count = open.len() as u64;
-        let covered = room.min(count);
+        let mut covered = room.min(count);
+        if covered < count && open.iter().all(|&at| self.is_within_a_loss(&self.sent[at].2, between)) {
+            verdict.by_time += count - covered;
+            covered = count;
+        }
         verdict.announced += (unseen.len() as u64 - count) + covered;
         if covered < count {
             let (tag, n, sent) = self.sent[open[0]];
@@ -120,13 +124,18 @@ impl<'a> Cover<'a> {
                     && *sequence > between.before
                     && (self.life(*sequence) == self.life(between.before) || between.holds(*sequence))
             }
-            (false, None, Some((from, until))) => {
-                between.holds(*sequence)
-                    && sent.at_micros + SLACK_MICROS >= from
-                    && sent.at_micros <= until + SLACK_MICROS
-            }
+            (false, None, Some(times)) => between.holds(*sequence) && holds(times, sent),
             (false, None, None) => false,
         })
+    }
+
+    /// Whether the log lost something between the neighbours around this time. The announcement of what was not read
+    /// may be among what it lost.
+    fn is_within_a_loss(&self, sent: &Sent, between: Between) -> bool {
+        self.gaps
+            .iter()
+            .filter(|(sequence, gap)| gap.is_of_the_log() && between.holds(*sequence))
+            .any(|(_, gap)| gap.times.is_some_and(|times| holds(times, sent)))
     }
 
     /// Whether a gap says by number that this event, which was seen, was not.
@@ -161,6 +170,10 @@ impl<'a> Cover<'a> {
     fn life(&self, sequence: u64) -> usize {
         self.lives.partition_point(|begin| *begin <= sequence)
     }
+}
+
+fn holds((from, until): (u64, u64), sent: &Sent) -> bool {
+    sent.at_micros + SLACK_MICROS >= from && sent.at_micros <= until + SLACK_MICROS
 }
 
 impl Between {

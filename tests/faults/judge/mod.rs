@@ -71,6 +71,8 @@ pub(super) struct Verdict {
     pub(super) seen: u64,
     /// Numbers that were not seen and lie inside an announced gap.
     pub(super) announced: u64,
+    /// Those of them that only a lost stretch of the log covers, by its time and beyond its count.
+    pub(super) by_time: u64,
     /// Messages that came again.
     pub(super) repeats: u64,
     /// Gap messages.

@@ -179,4 +179,16 @@ fn what_the_log_lost_is_counted_in_its_own_numbers() {
     }
     let [_, kafka] = lost("dropped 21 25 - - kafka");
     assert_eq!((kafka.lost, kafka.announced), (1, 5), "{kafka:?}");
+    let (from, until) = (START + 10 * STEP, START + 15 * STEP);
+    for (words, expected) in [
+        (format!("damaged 22 26 {from} {until} kafka"), (0, 1)),
+        (format!("damaged 22 26 {until} {until} kafka"), (0, 1)),
+        (format!("damaged 22 26 {} {} kafka", until + 20 * STEP, until + 21 * STEP), (1, 0)),
+    ] {
+        let verdict = verdict(Bus::Kafka, |_, lines| {
+            lose(lines, 10, 6);
+            lines.insert(11, gap(26, &words));
+        });
+        assert_eq!((verdict.lost, verdict.by_time), expected, "{words}: {verdict:?}");
+    }
 }
