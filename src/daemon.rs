@@ -248,8 +248,10 @@ impl Daemon {
             left += bridge.close(rest).await;
         }
         let spools = std::mem::take(&mut self.spools);
+        // Each of them, also where one was not ready in time.
         let finished = tokio::task::spawn_blocking(move || {
-            spools.iter().fold(true, |all, spool| spool.finish(rest) && all)
+            let in_time: Vec<bool> = spools.iter().map(|spool| spool.finish(rest)).collect();
+            in_time.into_iter().all(|in_time| in_time)
         });
         if !finished.await.unwrap_or(false) {
             warn!(
