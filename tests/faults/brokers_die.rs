@@ -28,15 +28,14 @@ fn dies(name: &str, which: Which, times: u32) {
     let mut rig = Rig::start(&brokers, name, &source.source(), None);
     let flooding = source.flood(RATE);
     for _ in 0..times {
-        rig.wait_for_progress();
+        rig.wait_until_current(PATIENCE * 3);
         thread::sleep(chance.pause(200, 1_200));
         brokers.kill(which);
         thread::sleep(chance.pause(0, 500));
         brokers.restart(which);
-        rig.wait_for_progress();
     }
     flooding.end();
-    rig.settle(PATIENCE, || source.mark());
+    rig.settle(PATIENCE * 3, || source.mark());
     let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
     for verdict in &verdicts {
         assert_eq!(verdict.dropped_gaps, 0, "there was room: {verdict:?}");

@@ -52,7 +52,7 @@ fn hangs(name: &str, which: Which) {
         let mut row = Row::begin(&format!("{} {} for {time:?}", fault.name, which.name()), times);
         let flooding = source.flood(RATE);
         for _ in 0..times {
-            rig.wait_for_progress();
+            rig.wait_until_current(PATIENCE * 3);
             (fault.begin)(&brokers, which);
             thread::sleep(time);
             (fault.end)(&brokers, which);

@@ -53,6 +53,15 @@ impl Consumer {
         self.messages[from..].iter().any(|m| matches!(&m.what, What::Event { tag, .. } if tag == wanted))
     }
 
+    /// How old the newest event was when it came. While nothing comes, that is as old as can be.
+    pub(super) fn lag(&self) -> Duration {
+        if self.progress.elapsed() > Duration::from_secs(2) {
+            return Duration::MAX;
+        }
+        let newest = self.messages.iter().rev().find_map(Message::lag_micros);
+        newest.map_or(Duration::MAX, |micros| Duration::from_micros(micros.unsigned_abs()))
+    }
+
     /// What the judge says by now.
     pub(super) fn verdict(&self, runs: &[Run]) -> Verdict {
         judge(self.bus, runs, &self.messages)

@@ -7,7 +7,7 @@ use super::brokers::{Which, brokers};
 use super::consumer::all;
 use super::extent::{RATE, is_long, seconds};
 use super::flood::Simulated;
-use super::judge::{Message, What};
+use super::judge::Message;
 use super::rig::{PATIENCE, Rig};
 use super::table::Row;
 
@@ -34,11 +34,7 @@ fn kafka_is_away_for_long() {
     let latency = [0..before, before..during].map(|part| median_lag(&rig.consumers[0].messages[part]));
     brokers.restart(Which::Kafka);
     let begun = Instant::now();
-    let behind = |rig: &Rig| lag_of_kafka(rig);
-    rig.wait("Kafka is up to date while events go on", outage * DRAIN_FACTOR + PATIENCE, |rig| {
-        rig.read();
-        behind(rig) < Duration::from_secs(2)
-    });
+    rig.wait_until_current(outage * DRAIN_FACTOR + PATIENCE);
     let drained = begun.elapsed();
     flooding.end();
     rig.settle(PATIENCE * 2, || source.mark());
@@ -71,23 +67,7 @@ fn watch_memory(rig: &Rig, time: Duration) -> Resident {
 
 /// The median of the time from the source to the consumer, in microseconds.
 fn median_lag(messages: &[Message]) -> i64 {
-    let mut lags: Vec<i64> = messages.iter().filter_map(lag).collect();
+    let mut lags: Vec<i64> = messages.iter().filter_map(Message::lag_micros).collect();
     lags.sort_unstable();
     *lags.get(lags.len() / 2).expect("NATS brought events")
-}
-
-fn lag(message: &Message) -> Option<i64> {
-    match message.what {
-        What::Event { lag_micros, .. } => lag_micros,
-        _ => None,
-    }
-}
-
-/// How old the newest event on Kafka was when it came. Until Kafka brings something again, that is as old as can be.
-fn lag_of_kafka(rig: &Rig) -> Duration {
-    if rig.consumers[1].progress.elapsed() > Duration::from_secs(2) {
-        return Duration::MAX;
-    }
-    let newest = rig.consumers[1].messages.iter().rev().find_map(lag);
-    newest.map_or(Duration::MAX, |micros| Duration::from_micros(micros.unsigned_abs()))
 }

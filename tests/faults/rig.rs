@@ -19,6 +19,8 @@ const START_SECONDS: u64 = 30;
 const QUIET: Duration = Duration::from_millis(1_500);
 /// With nothing new for so long, nothing will come any more: longer than amibus's longest wait between two tries.
 const SILENT: Duration = Duration::from_secs(12);
+/// An event of this age is up to date.
+const CURRENT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Where amibus finds its source.
@@ -95,6 +97,14 @@ impl Rig {
         let before = self.stored();
         self.wait("progress on both buses", PATIENCE, |rig| {
             rig.stored().iter().zip(before).all(|(now, before)| *now > before)
+        });
+    }
+
+    /// Waits until both buses bring what has just been sent, while events go on.
+    pub(super) fn wait_until_current(&mut self, within: Duration) {
+        self.wait("being up to date on both buses", within, |rig| {
+            rig.read();
+            rig.consumers.iter().all(|consumer| consumer.lag() < CURRENT)
         });
     }
 

@@ -59,6 +59,14 @@ impl Message {
         Self::read(line).unwrap_or_else(|| panic!("not a line of a consumer: {line:?}"))
     }
 
+    /// The time from the source to the consumer, in microseconds.
+    pub(crate) fn lag_micros(&self) -> Option<i64> {
+        match self.what {
+            What::Event { lag_micros, .. } => lag_micros,
+            _ => None,
+        }
+    }
+
     fn read(line: &str) -> Option<Self> {
         let mut words = line.split('\t');
         let kind = words.next()?;
