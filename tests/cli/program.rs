@@ -132,8 +132,10 @@ impl File {
         file
     }
 
+    /// `@/` stands for the file's own folder.
     pub(super) fn write(&self, text: &str) {
-        std::fs::write(self.path(), text).expect("written");
+        let folder = format!("{}/", self.folder().display());
+        std::fs::write(self.path(), text.replace("@/", &folder)).expect("written");
     }
 
     pub(super) fn path(&self) -> PathBuf {

@@ -30,6 +30,9 @@ listen = "127.0.0.1:0"
 
 [shutdown]
 drain = "3s"
+
+[spool]
+dir = "@/state"
 {more}"#,
         sim.addr()
     )
@@ -105,10 +108,13 @@ fn what_cannot_be_had_is_not_taken() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("bound").to_string();
     let commands = "commands = \"tcp://127.0.0.1:*\"\n\n[http]";
-    let spool = format!("[spool]\ndir = {:?}\n", file.path().display().to_string());
+    let spool = file.path().display().to_string();
     for (text, expected) in [
         (configuration(&sim, "").replace("127.0.0.1:0", &port), "(http.listen): Address already in use"),
-        (configuration(&sim, &spool).replace("[http]", commands), "cannot be made: File exists"),
+        (
+            configuration(&sim, "").replace("@/state", &spool).replace("[http]", commands),
+            "cannot be made: File exists",
+        ),
     ] {
         file.write(&text);
         assert_eq!(Running::start(amibus(&["check", "-c", &file.name()])).end().code, Some(0));
