@@ -11,8 +11,8 @@ use super::judge::Message;
 use super::rig::{PATIENCE, Rig};
 use super::table::Row;
 
-/// Resident memory that amibus may take: 64 MiB are what the queue in memory holds. 100 MiB once the spool is in its place.
-const RESIDENT_KIB_MAX: u64 = 160 * 1024;
+/// Resident memory that amibus may take.
+const RESIDENT_KIB_MAX: u64 = 100 * 1024;
 /// Latency that counts as unchanged: twice what it was, and so much on top for a busy machine.
 const LATENCY_SLACK_MICROS: i64 = 20_000;
 /// How much slower than it came the backlog may go: it must be gone in this many times the outage.
