@@ -24,7 +24,5 @@ mod judge;
 mod kafka_away;
 mod proxy;
 mod rig;
-mod table;
-
-// The durable spool is not part of the program yet. Without the next line these faults are in.
 mod spool;
+mod table;
