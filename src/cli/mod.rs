@@ -12,6 +12,7 @@
 
 mod bus;
 mod check;
+mod commands;
 mod completions;
 #[cfg(feature = "zeromq")]
 mod demo;
@@ -48,6 +49,7 @@ Examples:
   amibus run -c amibus.toml            bridge, until SIGTERM
   amibus tail --kind event --event 'Dial*' | jq .data
   amibus send Ping --server pbx1
+  amibus commands list --outcome unknown   what only a person can decide
 
 Exit codes: 0 well, 1 failed, 2 wrong usage, 78 wrong configuration.";
 
@@ -84,6 +86,7 @@ enum Command {
     Tail(tail::Args),
     Send(send::Args),
     Schema(schema::Args),
+    Commands(commands::Args),
     Spool(spool::Args),
     Completions(completions::Args),
 }
@@ -155,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(&args, logging),
         Command::Send(args) => send::run(&args, logging),
         Command::Schema(args) => schema::run(&args),
+        Command::Commands(args) => commands::run(&args),
         Command::Spool(args) => spool::run(&args),
         Command::Completions(args) => completions::run(&args),
     };
