@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amibus_services::{Asterisk, AsteriskOptions, Python, Version};
 
 use super::consumer::script;
 use super::judge::{Message, Run, Sent, What};
-use super::proxy::Proxy;
+use super::netns::Way;
 use super::rig::{PATIENCE, Source};
+use super::wire::Wire;
 
 /// Events between two breaths of the dialplan. Each brings an event of Asterisk's own with it, `Newexten`.
 const BURST: u32 = 20;
@@ -25,7 +27,7 @@ const SECRET: &str = "full-pass";
 /// An Asterisk behind a wire, and its witness.
 pub(super) struct Real {
     pub(super) asterisk: Asterisk,
-    pub(super) wire: Proxy,
+    pub(super) wire: Wire,
     witness: Python,
     file: PathBuf,
     tags: u32,
@@ -33,14 +35,14 @@ pub(super) struct Real {
 
 impl Real {
     /// Starts it; with `debug=on` on 22 alone, so that both ways are shown.
-    pub(super) fn start(version: Version) -> Self {
+    pub(super) fn start(version: Version, way: Option<&Arc<Way>>) -> Self {
         let options = AsteriskOptions {
             debug_seq: version == Version::V22,
             dialplan: dialplan(),
             ..AsteriskOptions::default()
         };
         let asterisk = Asterisk::start(version, &options);
-        let wire = Proxy::start();
+        let wire = Wire::start(way);
         wire.lead_to(asterisk.ami_port());
         let file = asterisk.directory().join("witness.tsv");
         let words = [&asterisk.ami_port().to_string(), USER, SECRET, &file.display().to_string()];
@@ -52,7 +54,7 @@ impl Real {
 
     /// Where amibus finds it: through the wire.
     pub(super) fn source(&self) -> Source<'static> {
-        Source { port: self.wire.port(), user: USER, secret: SECRET }
+        Source { address: self.wire.address(), user: USER, secret: SECRET }
     }
 
     /// Waits until the witness has logged in once more. To be called once after each start of Asterisk.

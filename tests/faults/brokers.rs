@@ -1,11 +1,12 @@
 //! One NATS and one Kafka for all faults, each behind a wire that can be cut. A test has them alone.
 
 use std::net::TcpListener;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use amibus_services::{Kafka, KafkaOptions, Nats};
 
-use super::proxy::Proxy;
+use super::netns::Way;
+use super::wire::Wire;
 
 /// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +28,11 @@ impl Which {
 pub(super) struct Brokers {
     pub(super) nats: Nats,
     pub(super) kafka: Kafka,
-    nats_wire: Proxy,
-    /// Kafka's own consumers come this way too: a broker has one address.
-    kafka_wire: Proxy,
+    /// Between the namespaces, if the test runs in one.
+    pub(super) way: Option<Arc<Way>>,
+    nats_wire: Wire,
+    /// Through a proxy, Kafka's own consumers come this way too: a broker has one address.
+    kafka_wire: Wire,
 }
 
 /// The brokers, alone, running and reachable.
@@ -43,15 +46,16 @@ pub(super) fn brokers() -> MutexGuard<'static, Brokers> {
 
 impl Brokers {
     fn start() -> Self {
-        let (nats_wire, kafka_wire) = (Proxy::start(), Proxy::start());
+        let way = Way::lay().map(Arc::new);
+        let (nats_wire, kafka_wire) = (Wire::start(way.as_ref()), Wire::start(way.as_ref()));
         let nats = Nats::jetstream();
         nats_wire.lead_to(nats.port(0));
         let kafka = Kafka::start(&KafkaOptions {
-            properties: format!("advertised.listeners=PLAINTEXT://127.0.0.1:{}", kafka_wire.port()),
+            properties: format!("advertised.listeners=PLAINTEXT://{}", kafka_wire.address_of("@PORT@")),
             ..KafkaOptions::default()
         });
         kafka_wire.lead_to(kafka.port(0));
-        Self { nats, kafka, nats_wire, kafka_wire }
+        Self { nats, kafka, way, nats_wire, kafka_wire }
     }
 
     /// Undoes what a test that failed has left.
@@ -68,15 +72,15 @@ impl Brokers {
 
     /// Where amibus finds NATS: through the wire.
     pub(super) fn nats_url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.nats_wire.port())
+        format!("nats://{}", self.nats_wire.address())
     }
 
     /// Where everybody finds Kafka: through the wire.
     pub(super) fn kafka_address(&self) -> String {
-        format!("127.0.0.1:{}", self.kafka_wire.port())
+        self.kafka_wire.address()
     }
 
-    pub(super) fn wire(&self, which: Which) -> &Proxy {
+    pub(super) fn wire(&self, which: Which) -> &Wire {
         match which {
             Which::Nats => &self.nats_wire,
             Which::Kafka => &self.kafka_wire,

@@ -37,7 +37,7 @@ fn dies(name: &str, which: Which, times: u32) {
     flooding.end();
     rig.settle(PATIENCE * 3, || source.mark());
     let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
-    for verdict in &verdicts {
+    for verdict in verdicts.iter() {
         assert_eq!(verdict.dropped_gaps, 0, "there was room: {verdict:?}");
     }
     row.end(&verdicts);

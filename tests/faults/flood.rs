@@ -10,6 +10,7 @@ use amibus_sim::{Flood, Sim, SimOptions};
 use tokio::runtime::Runtime;
 
 use super::judge::{Message, Run, Sent, What};
+use super::netns;
 use super::rig::Source;
 
 /// How many calls the events of a run belong to.
@@ -46,9 +47,14 @@ impl Simulated {
         Self { runtime: Arc::new(runtime), sim: Arc::new(sim), told: Arc::default() }
     }
 
+    /// The port that it listens on.
+    pub(super) fn port(&self) -> u16 {
+        self.sim.addr().port()
+    }
+
     /// Where amibus finds it.
     pub(super) fn source(&self) -> Source<'static> {
-        Source { port: self.sim.addr().port(), user: "amibus", secret: "amibus" }
+        Source { address: netns::address(self.port()), user: "amibus", secret: "amibus" }
     }
 
     /// Floods at this rate, in runs of about a second.

@@ -5,9 +5,10 @@
 //! | `judge` | what must hold, and whether it did; tested on doctored stores |
 //! | `consume.py`, `witness.py` | consumers of the buses, and a second AMI session: what was seen, what was sent |
 //! | `flood`, `asterisk` | the sources of numbered events: simulated, for rates, and real |
-//! | `proxy`, `brokers`, `rig` | wires that can be cut, real brokers, one amibus with its consumers |
+//! | `wire`, `proxy`, `netns` | wires that can be cut: in the test process, or between network namespaces |
+//! | `brokers`, `rig` | real brokers, one amibus with its consumers |
 //! | `table` | a row a fault |
-//! | `brokers_die`, `brokers_hang`, `asterisk_dies`, `kafka_away` | the faults |
+//! | `brokers_die`, `brokers_hang`, `network_cut`, `asterisk_dies`, `kafka_away` | the faults |
 //! | `spool` | the faults that need events to survive amibus |
 //!
 //! Each has a short form, and a long one: `tests/faults/long`.
@@ -22,7 +23,10 @@ mod extent;
 mod flood;
 mod judge;
 mod kafka_away;
+mod netns;
+mod network_cut;
 mod proxy;
 mod rig;
 mod spool;
 mod table;
+mod wire;

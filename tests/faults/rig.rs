@@ -1,7 +1,9 @@
 //! One amibus between one source and the two durable buses, and what their consumers saw.
 
+use std::env;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +13,7 @@ use amibus_services::{Process, Program};
 use super::brokers::Brokers;
 use super::consumer::Consumer;
 use super::judge::{Bus, Run, Verdict, What};
+use super::netns;
 
 /// How long anything that must happen may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,7 +28,7 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Where amibus finds its source.
 pub(super) struct Source<'a> {
-    pub(super) port: u16,
+    pub(super) address: String,
     pub(super) user: &'a str,
     pub(super) secret: &'a str,
 }
@@ -34,6 +37,21 @@ pub(super) struct Source<'a> {
 pub(super) struct Rig {
     pub(super) amibus: Program,
     pub(super) consumers: [Consumer; 2],
+    resident_kib_max: u64,
+}
+
+/// What the judge says of both buses, NATS first, and what it took.
+pub(super) struct Verdicts {
+    pub(super) of_buses: [Verdict; 2],
+    /// The most resident memory of amibus so far, in KiB.
+    pub(super) resident_kib_max: u64,
+}
+
+impl Deref for Verdicts {
+    type Target = [Verdict; 2];
+    fn deref(&self) -> &[Verdict; 2] {
+        &self.of_buses
+    }
 }
 
 impl Rig {
@@ -45,29 +63,37 @@ impl Rig {
         let file = amibus.directory().join("amibus.toml");
         let text = configuration(brokers, name, source, &spool, amibus.port(0));
         std::fs::write(&file, text).expect("the configuration is written");
-        let program = env!("CARGO_BIN_EXE_amibus").to_owned();
-        amibus.start(
-            vec![program, "run".into(), "-c".into(), file.display().to_string()],
-            START_SECONDS,
-            |process| get(process, "/ready").is_some_and(|(status, _)| status == 200),
-        );
+        let program =
+            env::var("AMIBUS_TEST_FAULTS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_amibus").to_owned());
+        let mut command = brokers.way.as_ref().map(|way| way.enter()).unwrap_or_default();
+        command.extend([program, "run".into(), "-c".into(), file.display().to_string()]);
+        amibus.start(command, START_SECONDS, |process| {
+            get(process, "/ready").is_some_and(|(status, _)| status == 200)
+        });
         let directory = amibus.directory().to_owned();
         let consumer = |bus, address: &str| Consumer::start(bus, address, name, name, &directory);
         let consumers =
             [consumer(Bus::JetStream, &brokers.nats.url()), consumer(Bus::Kafka, &brokers.kafka_address())];
-        Self { amibus, consumers }
+        Self { amibus, consumers, resident_kib_max: 0 }
     }
 
     /// Resident memory of amibus, in KiB.
+    ///
+    /// # Panics
+    /// Where it does not run.
     pub(super) fn resident_kib(&self) -> u64 {
-        let pid = self.amibus.pid().expect("amibus runs");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("amibus lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).expect("VmRSS")
+        self.resident("VmRSS:").expect("amibus lives")
     }
 
-    /// Reads what both consumers have stored.
+    fn resident(&self, field: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.amibus.pid()?)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        line?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Reads what both consumers have stored, and looks at amibus's memory.
     pub(super) fn read(&mut self) {
+        self.resident_kib_max = self.resident_kib_max.max(self.resident("VmHWM:").unwrap_or(0));
         self.consumers.iter_mut().for_each(Consumer::read);
     }
 
@@ -134,7 +160,7 @@ impl Rig {
     /// What the judge says of both buses, once all is there or nothing comes any more.
     ///
     /// `account` is what the source says that it sent, given what was seen.
-    pub(super) fn verdicts(&mut self, account: impl Fn(&[Consumer; 2]) -> Vec<Run>) -> [Verdict; 2] {
+    pub(super) fn verdicts(&mut self, account: impl Fn(&[Consumer; 2]) -> Vec<Run>) -> Verdicts {
         loop {
             self.read();
             let quiet = self.consumers.each_ref().map(|consumer| consumer.progress.elapsed());
@@ -143,7 +169,7 @@ impl Rig {
                 let verdicts = self.consumers.each_ref().map(|consumer| consumer.verdict(&runs));
                 let silent = quiet.iter().all(|time| *time > SILENT);
                 if silent || verdicts.iter().all(Verdict::is_clean) {
-                    return verdicts;
+                    return Verdicts { of_buses: verdicts, resident_kib_max: self.resident_kib_max };
                 }
             }
             thread::sleep(POLL * 4);
@@ -167,7 +193,7 @@ prefix = "{name}"
 
 [[server]]
 name = "pbx"
-url = "ami://127.0.0.1:{port}"
+url = "ami://{address}"
 username = "{user}"
 secret = "{secret}"
 connect_timeout = "2s"
@@ -186,20 +212,21 @@ stream = "{name}"
 brokers = "{kafka}"
 
 [http]
-listen = "127.0.0.1:{http}"
+listen = "{host}:{http}"
 "#,
-        port = source.port,
+        address = source.address,
         user = source.user,
         secret = source.secret,
         spool = spool.display(),
         nats = brokers.nats_url(),
+        host = netns::amibus_host(),
         kafka = brokers.kafka_address(),
     )
 }
 
 /// `GET path` from amibus: status and body. `None` while nobody listens.
 pub(super) fn get(process: &Process, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", process.port(0))).ok()?;
+    let mut stream = TcpStream::connect((netns::amibus_host(), process.port(0))).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();

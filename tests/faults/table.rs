@@ -3,13 +3,15 @@
 use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::process::Command;
 use std::time::Instant;
 
 use super::extent::is_long;
 use super::judge::Verdict;
+use super::rig::Verdicts;
 
 const HEADING: &str = "fault | times | sent | seen (NATS, Kafka) | announced (NATS, Kafka) | repeats (NATS, Kafka) | \
-                       lost unannounced | breaches | seconds | notes";
+                       lost unannounced | breaches | memory (MiB) | seconds | commit | notes";
 
 /// One row in the making.
 pub(super) struct Row {
@@ -29,7 +31,7 @@ impl Row {
     }
 
     /// Writes the row down (`AMIBUS_TEST_FAULTS_TABLE` names the file), and panics where a promise was broken.
-    pub(super) fn end(mut self, verdicts: &[Verdict; 2]) {
+    pub(super) fn end(mut self, verdicts: &Verdicts) {
         let pair = |of: fn(&Verdict) -> u64| format!("{}, {}", of(&verdicts[0]), of(&verdicts[1]));
         let sum = |of: fn(&Verdict) -> u64| verdicts.iter().map(of).sum::<u64>();
         let overclaimed = sum(|v| v.claimed_but_seen);
@@ -42,7 +44,7 @@ impl Row {
         }
         self.note(format!("gaps {}", pair(|v| v.gaps)));
         let row = format!(
-            "{} | {} | {} | {} | {} | {} | {} | {} | {:.0} | {}",
+            "{} | {} | {} | {} | {} | {} | {} | {} | {:.1} | {:.0} | {} | {}",
             self.fault,
             self.times,
             verdicts[0].sent,
@@ -51,11 +53,13 @@ impl Row {
             pair(|v| v.repeats),
             sum(|v| v.lost),
             sum(|v| v.breaches),
+            verdicts.resident_kib_max as f64 / 1024.0,
             self.begun.elapsed().as_secs_f64(),
+            commit(),
             self.notes.join("; "),
         );
         show(&row);
-        for (bus, verdict) in ["NATS", "Kafka"].iter().zip(verdicts) {
+        for (bus, verdict) in ["NATS", "Kafka"].iter().zip(verdicts.iter()) {
             assert!(
                 verdict.is_clean(),
                 "{bus}: {} lost unannounced, {} breaches\n{HEADING}\n{row}\n{}",
@@ -66,6 +70,16 @@ impl Row {
             assert!(verdict.seen > 0, "{bus}: nothing was seen, so nothing was shown");
         }
     }
+}
+
+/// What was tested: the commit, and whether files differ from it.
+fn commit() -> String {
+    let output = Command::new("git")
+        .args(["describe", "--always", "--exclude=*", "--abbrev=7", "--dirty"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    let name = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "-".to_owned())
 }
 
 #[expect(clippy::print_stderr, reason = "the table is what the long form is run for")]

@@ -31,7 +31,7 @@ pub struct KafkaOptions {
     pub sasl: bool,
     /// Whether there are listeners with TLS. A client certificate is asked for, not demanded.
     pub tls: bool,
-    /// More lines of `server.properties`; they win.
+    /// More lines of `server.properties`; they win. `@PORT@` stands for the port in the clear, without a user.
     pub properties: String,
 }
 
@@ -168,7 +168,7 @@ fn properties(process: &Process, options: &KafkaOptions, certificates: Option<&C
     if let Some(certificates) = certificates {
         text.push_str(&tls_properties(process, certificates));
     }
-    text.push_str(&options.properties);
+    text.push_str(&options.properties.replace("@PORT@", &process.port(PLAINTEXT).to_string()));
     text.push('\n');
     text
 }
