@@ -118,6 +118,15 @@ impl Rig {
         }
     }
 
+    /// Lets time pass, and goes on reading.
+    pub(super) fn wait_while(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            self.read();
+            thread::sleep(POLL);
+        }
+    }
+
     /// Waits until every bus has brought something new.
     pub(super) fn wait_for_progress(&mut self) {
         let before = self.stored();
