@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use zeromq::{DealerSocket, Socket, SocketOptions, SocketRecv, SocketSend, SubSocket, ZmqError, ZmqMessage};
 
-use crate::{address::Address, gate::CONFIRM_PREFIX, publisher::broken, relay::Relay};
+use crate::{address::Address, gate::CONFIRM_PREFIX, relay::Relay, thread::broken};
 
 /// How long to wait for the server, and for a subscription to be in force.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);

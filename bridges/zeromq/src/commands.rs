@@ -1,4 +1,4 @@
-//! Commands in: one ROUTER engine behind the gate.
+//! Commands in: one ROUTER engine behind the gate, on a thread of its own (the module `thread` says why).
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,22 +6,27 @@ use amibus_contract::{
     BoxFuture, Decision, Fault, FaultKind, Handle, Inlet, Message, Reach, Rejection, Request,
 };
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
-use zeromq::{RouterRecvHalf, RouterSendHalf, RouterSocket, Socket, SocketRecv, SocketSend, ZmqMessage};
+use zeromq::ZmqMessage;
 
 use crate::{
     address::Address,
     config::Config,
     engine::PrivateSocket,
     gate::{Gate, Peer, Role, split_envelope},
-    publisher::broken,
+    router::{self, Reply, WAITING_REPLIES, WAITING_REQUESTS},
     stats::Counters,
+    thread::{EngineThread, ended},
 };
 
 /// A running engine with its gate, as long as the bridge is open.
 pub(crate) struct Commands {
     gate: Gate,
+    _engine: EngineThread,
     _socket: PrivateSocket,
 }
 
@@ -34,15 +39,16 @@ impl Commands {
         closed: CancellationToken,
     ) -> Result<(Arc<Self>, Box<dyn Inlet>), Fault> {
         let (socket, listener) = PrivateSocket::listen()?;
-        let mut engine = RouterSocket::new();
-        engine.bind_listener(listener).await.map_err(broken)?;
-        let (sender, receiver) = engine.split();
+        let (taken, requests) = mpsc::channel(WAITING_REQUESTS);
+        let (replies, given) = mpsc::channel(WAITING_REPLIES);
+        let work = move |engine| router::run(engine, taken, given);
+        let engine = EngineThread::listen("amibus-zmq-cmd", listener, work).await?;
         let gate = Gate::open(address, Role::Commands, config.limits.clone(), stats, socket.path()).await?;
-        let commands = Arc::new(Self { gate, _socket: socket });
+        let commands = Arc::new(Self { gate, _engine: engine, _socket: socket });
         let inlet = ZeroMqInlet {
             commands: Arc::clone(&commands),
-            receiver,
-            sender,
+            requests,
+            replies,
             closed,
             max_reply_bytes: config.max_message_bytes,
         };
@@ -62,8 +68,8 @@ impl Commands {
 
 struct ZeroMqInlet {
     commands: Arc<Commands>,
-    receiver: RouterRecvHalf,
-    sender: RouterSendHalf,
+    requests: mpsc::Receiver<ZmqMessage>,
+    replies: mpsc::Sender<Reply>,
     closed: CancellationToken,
     max_reply_bytes: usize,
 }
@@ -75,7 +81,7 @@ impl Inlet for ZeroMqInlet {
                 let received = tokio::select! {
                     biased;
                     () = self.closed.cancelled() => return Ok(None),
-                    received = self.receiver.recv() => received.map_err(broken)?,
+                    received = self.requests.recv() => received.ok_or_else(ended)?,
                 };
                 if let Some(request) = self.request(received) {
                     return Ok(Some(request));
@@ -112,7 +118,7 @@ impl ZeroMqInlet {
             body,
             handle: Box::new(ZeroMqHandle {
                 peer,
-                sender: self.sender.clone(),
+                replies: self.replies.clone(),
                 head,
                 max_reply_bytes: self.max_reply_bytes,
                 replied: false,
@@ -137,7 +143,7 @@ fn in_short(response: &[u8], why: &str) -> Option<Bytes> {
 
 struct ZeroMqHandle {
     peer: Option<Arc<Peer>>,
-    sender: RouterSendHalf,
+    replies: mpsc::Sender<Reply>,
     /// The identity and the envelope, which stand before the reply.
     head: Vec<Bytes>,
     max_reply_bytes: usize,
@@ -173,17 +179,19 @@ impl Handle for ZeroMqHandle {
             let Some(peer) = self.peer.as_ref().filter(|peer| !peer.is_gone()) else {
                 return gone("its connection has ended");
             };
+            let Ok(place) = self.replies.reserve().await else { return gone("the ZeroMQ engine has ended") };
+            let (sent, is_sent) = oneshot::channel();
+            // From here on it counts as replied, also where nobody waits for the rest of this.
             peer.replying();
-            match self.sender.send(message).await {
-                Ok(()) => {
-                    self.replied = true;
-                    Ok(Reach::Sent)
-                }
-                Err(error) => {
-                    peer.not_replying();
-                    gone(&error.to_string())
-                }
-            }
+            self.replied = true;
+            place.send(Reply { message, peer: Arc::clone(peer), sent });
+            let why = match is_sent.await {
+                Ok(Ok(())) => return Ok(Reach::Sent),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the ZeroMQ engine has ended".to_owned(),
+            };
+            self.replied = false;
+            gone(&why)
         })
     }
 

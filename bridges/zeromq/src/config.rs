@@ -26,6 +26,10 @@ const LEAST_LIMIT_BYTES: u64 = 1024;
 /// The largest message that may be configured, in bytes.
 const MOST_MESSAGE_BYTES: u64 = 1 << 30;
 
+/// How many commands of one requester may be unanswered at most; far fewer than the replies that the engine takes for
+/// one peer before it waits with a lock held (see the module `thread`).
+const MOST_UNANSWERED: i64 = 10_000;
+
 /// The keys of `[bus.zeromq]`.
 pub(crate) const KEYS: &[Key] = &[
     Key::required(
@@ -85,7 +89,7 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     Key::with_default(
         MAX_UNANSWERED,
-        KeyKind::Integer { min: 1, max: 10_000 },
+        KeyKind::Integer { min: 1, max: MOST_UNANSWERED },
         "64",
         "How many commands of one requester may be unanswered before no more are read from it.",
     ),

@@ -26,7 +26,9 @@ mod probe;
 mod publisher;
 mod rejection;
 mod relay;
+mod router;
 mod stats;
+mod thread;
 mod wire;
 
 pub use bridge::ZeroMq;

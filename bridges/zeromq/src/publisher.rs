@@ -3,7 +3,7 @@
 //! XPUB and not PUB, because the crate's PUB takes everything at once into queues of 100,000 messages and drops
 //! silently what does not fit, while its XPUB writes each message to each subscriber before it takes the next. To a
 //! subscriber the two are the same. So nothing is queued but what the gate's bounded queues hold, and a batch is done
-//! when each subscriber's queue has it.
+//! when each subscriber's queue has it. The engine has a thread of its own; the module `thread` says why.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use tokio::{
     task::yield_now,
     time::{Instant, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 use zeromq::{Socket, SocketRecv, SocketSend, XPubSocket, ZmqMessage};
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     engine::PrivateSocket,
     gate::{CONFIRM_PREFIX, Gate, Role, Shared},
     stats::Counters,
+    thread::{EngineThread, ended},
 };
 
 /// How many batches of all lanes may wait for the engine.
@@ -36,9 +37,8 @@ const SUBSCRIPTIONS_A_TURN: usize = 64;
 pub(crate) struct Publisher {
     batches: mpsc::Sender<Batch>,
     stop: CancellationToken,
-    ended: CancellationToken,
     gate: Gate,
-    engine: AbortOnDropHandle<()>,
+    engine: EngineThread,
     _socket: PrivateSocket,
 }
 
@@ -51,19 +51,14 @@ impl Publisher {
     /// Listens as configured.
     pub(crate) async fn open(config: &Config, stats: Arc<Counters>) -> Result<Self, Fault> {
         let (socket, listener) = PrivateSocket::listen()?;
-        let mut engine = XPubSocket::new();
-        engine.bind_listener(listener).await.map_err(broken)?;
-        let gate =
-            Gate::open(&config.publish, Role::Publish, config.limits.clone(), stats, socket.path()).await?;
         let (batches, waiting) = mpsc::channel(WAITING_BATCHES);
         let stop = CancellationToken::new();
-        let ended = CancellationToken::new();
-        let (gone, stopped, shared) = (ended.clone().drop_guard(), stop.clone(), Arc::clone(&gate.shared));
-        let engine = AbortOnDropHandle::new(tokio::spawn(async move {
-            let _gone = gone;
-            run(engine, waiting, stopped, shared).await;
-        }));
-        Ok(Self { batches, stop, ended, gate, engine, _socket: socket })
+        let gate =
+            Gate::open(&config.publish, Role::Publish, config.limits.clone(), stats, socket.path()).await?;
+        let (stopped, shared) = (stop.clone(), Arc::clone(&gate.shared));
+        let work = move |engine| run(engine, waiting, stopped, shared);
+        let engine = EngineThread::listen("amibus-zmq-pub", listener, work).await?;
+        Ok(Self { batches, stop, gate, engine, _socket: socket })
     }
 
     /// The address that subscribers connect to.
@@ -73,12 +68,11 @@ impl Publisher {
 
     /// Whether it still works.
     pub(crate) fn is_alive(&self) -> bool {
-        !self.ended.is_cancelled()
+        !self.engine.has_ended()
     }
 
     /// Publishes all of `messages` and waits until each subscriber's queue has them.
     pub(crate) async fn publish(&self, messages: &[Message]) -> Result<(), Fault> {
-        let ended = || Fault::new(FaultKind::Unreachable, "the ZeroMQ engine has ended");
         let messages = messages.iter().map(frames).collect::<Option<Vec<_>>>();
         let messages = messages.ok_or_else(|| Fault::new(FaultKind::Refused, "a message without frames"))?;
         let (done, is_done) = oneshot::channel();
@@ -90,7 +84,7 @@ impl Publisher {
     /// one subscriber did not get.
     pub(crate) async fn close(&self, deadline: Instant) -> u64 {
         self.stop.cancel();
-        if timeout_at(deadline, self.ended.cancelled()).await.is_err() {
+        if timeout_at(deadline, self.engine.ended()).await.is_err() {
             self.engine.abort();
         }
         self.gate.drain(deadline).await
@@ -100,10 +94,6 @@ impl Publisher {
 fn frames(message: &Message) -> Option<ZmqMessage> {
     let topic: Bytes = message.topic.text().into_bytes();
     ZmqMessage::try_from(vec![topic, message.body.clone()]).ok()
-}
-
-pub(crate) fn broken(error: impl std::fmt::Display) -> Fault {
-    Fault::new(FaultKind::Unreachable, format!("the ZeroMQ engine failed: {error}"))
 }
 
 /// Serves batches and subscriptions in turn; told to stop, it takes no more batches, sends those that it has, and

@@ -18,8 +18,8 @@ use crate::{
     address::Address,
     engine::PrivateSocket,
     gate::{Outbound, Pace, control},
-    publisher::broken,
     stats::Counters,
+    thread::broken,
     wire::{self, COMMAND, MORE, Refusal},
 };
 
