@@ -110,6 +110,12 @@ impl Daemon {
 
     fn start_lanes(&mut self, config: &Config, sites: &[Site]) {
         for site in sites {
+            let server = site.writer.server();
+            let spool = Arc::downgrade(&site.spool);
+            let buses = config.buses.iter().map(|bus| bus.name).collect();
+            self.metrics.watch(server, buses, move || Some(spool.upgrade()?.account()));
+            let spool = Arc::downgrade(&site.spool);
+            self.health.watch_spool(server, move || spool.upgrade()?.status().failing);
             for (number, bus) in config.buses.iter().enumerate() {
                 let lane = Lane {
                     writer: Arc::clone(&site.writer),
@@ -120,7 +126,6 @@ impl Daemon {
                     batch_bytes: bus.batch_bytes,
                     metrics: self.metrics.lane(site.writer.server(), bus.name),
                     bus_metrics: self.metrics.bus(bus.name),
-                    server_metrics: self.metrics.server(site.writer.server()),
                 };
                 self.lanes.spawn(lane.run(self.give_up.clone()));
             }

@@ -40,6 +40,9 @@ pub struct ServerReport {
     /// Whether commands can be sent to it now; absent where no bus brings commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commands: Option<bool>,
+    /// Why the disk refuses to take its events, in words; absent while it takes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool: Option<String>,
 }
 
 /// One bus as `/ready` shows it.
@@ -57,8 +60,8 @@ pub struct BusState {
 /// The whole, as `/ready` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// Every server is up and takes commands where any are taken, every required bus is reachable, and the process
-    /// does not drain.
+    /// Every server is up and takes commands where any are taken, its spool is written, every required bus is
+    /// reachable, and the process does not drain.
     pub ready: bool,
     /// Whether the process is on its way out.
     pub draining: bool,
@@ -67,6 +70,9 @@ pub struct Report {
     /// Each bus by its name.
     pub buses: BTreeMap<&'static str, BusState>,
 }
+
+/// Tells why a spool is not written, while it is not.
+type Failing = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 struct Bus {
     bridge: SharedBridge,
@@ -79,6 +85,7 @@ pub struct Health {
     buses: BTreeMap<&'static str, Bus>,
     /// Whether commands can be sent to a server, where any are taken.
     commands: Mutex<BTreeMap<String, watch::Receiver<bool>>>,
+    spools: Mutex<BTreeMap<String, Failing>>,
     draining: AtomicBool,
 }
 
@@ -105,6 +112,7 @@ impl Health {
                 .map(|(bridge, required)| (bridge.name(), Bus { bridge, required }))
                 .collect(),
             commands: Mutex::default(),
+            spools: Mutex::default(),
             draining: AtomicBool::new(false),
         }
     }
@@ -130,6 +138,12 @@ impl Health {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), ready);
     }
 
+    /// From now on readiness needs that this server's spool is written; `failing` tells why it is not.
+    pub fn watch_spool(&self, server: &str, failing: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let mut spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
+        spools.insert(server.to_owned(), Box::new(failing));
+    }
+
     /// From now on the process is not ready: it drains.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -143,9 +157,11 @@ impl Health {
     /// Everything at this moment. Never blocks.
     pub fn report(&self) -> Report {
         let commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
         let server = |(name, state): (&String, &watch::Sender<ServerState>)| {
             let commands = commands.get(name).map(|ready| *ready.borrow());
-            (name.clone(), ServerReport { link: state.borrow().clone(), commands })
+            let spool = spools.get(name).and_then(|failing| failing());
+            (name.clone(), ServerReport { link: state.borrow().clone(), commands, spool })
         };
         let servers: BTreeMap<_, _> = self.servers.iter().map(server).collect();
         let buses: BTreeMap<_, _> = self
@@ -159,7 +175,9 @@ impl Health {
         let draining = self.draining.load(Ordering::Relaxed);
         let ready = !draining
             && servers.values().all(|server| {
-                matches!(server.link, ServerState::Up { .. }) && server.commands != Some(false)
+                matches!(server.link, ServerState::Up { .. })
+                    && server.commands != Some(false)
+                    && server.spool.is_none()
             })
             && buses.values().all(|bus| bus.ok || !bus.required);
         Report { ready, draining, servers, buses }
@@ -194,6 +212,20 @@ mod tests {
         assert!(health.report().ready);
         let json = serde_json::to_string(&health.report().servers).expect("serialises");
         assert_eq!(json, r#"{"a":{"state":"up","asterisk":null,"commands":true}}"#);
+    }
+
+    #[test]
+    fn a_server_whose_spool_is_not_written_is_not_ready() {
+        let health = Health::new(["a"], []);
+        health.set_server("a", ServerState::Up { asterisk: None });
+        let failing = std::sync::Arc::new(AtomicBool::new(true));
+        let told = std::sync::Arc::clone(&failing);
+        health.watch_spool("a", move || told.load(Ordering::Relaxed).then(|| "no space".to_owned()));
+        assert!(!health.report().ready);
+        let json = serde_json::to_string(&health.report().servers).expect("serialises");
+        assert_eq!(json, r#"{"a":{"state":"up","asterisk":null,"spool":"no space"}}"#);
+        failing.store(false, Ordering::Relaxed);
+        assert!(health.report().ready);
     }
 
     #[test]

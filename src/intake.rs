@@ -111,7 +111,6 @@ impl Intake {
     }
 
     fn publish(&mut self, frame: Frame<'_>, received: SystemTime) {
-        self.metrics.events_read.inc();
         self.seen.last = Some(received);
         let number = sequence_number(&frame);
         if let Some(number) = number {
@@ -124,14 +123,14 @@ impl Intake {
             }
         }
         if !self.filter.keep(self.writer.server(), &frame) {
-            self.metrics.events_filtered.inc();
+            self.spool.leave_out();
             return;
         }
         // Lent only with a boot beside it: without one, nothing tells two lives of Asterisk apart.
         let boot = self.seen.boot.as_deref();
         let number = number.filter(|number| boot.is_some() && self.seen.numbers.lend(*number));
         let origin = Origin { received, boot, number };
-        self.append(|writer, sequence| writer.event(frame, sequence, &origin));
+        self.spool.append_read(|sequence| self.writer.event(frame, sequence, &origin));
     }
 }
 

@@ -9,14 +9,13 @@ use std::{
 };
 
 use amibus_contract::{Decision, Fault, Message, Outlet, SharedBridge};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{
     link,
-    metrics::{BusMetrics, LaneMetrics, ServerMetrics},
-    spool::{Batch, Lost, Reader, Reason, Spool},
+    metrics::{BusMetrics, LaneMetrics},
+    spool::{Batch, Lost, Reader, Reason, Spool, Tally},
     writer::Writer,
 };
 
@@ -26,8 +25,6 @@ const RETRY_MIN_MS: u64 = 50;
 const RETRY_MAX_MS: u64 = 5_000;
 /// The wait after a fault that a person must mend.
 const RETRY_STOPPED: Duration = Duration::from_secs(30);
-/// How often the gauges are brought up to date while nothing happens.
-const GAUGE_EVERY: Duration = Duration::from_secs(1);
 
 /// The type of what announces a loss.
 const GAP_TYPE: &str = "ami.link.gap";
@@ -50,8 +47,6 @@ pub struct Lane {
     pub metrics: LaneMetrics,
     /// What is counted of the bus.
     pub bus_metrics: BusMetrics,
-    /// What is counted of the server.
-    pub server_metrics: ServerMetrics,
 }
 
 impl Lane {
@@ -59,34 +54,25 @@ impl Lane {
     pub async fn run(self, give_up: CancellationToken) -> u64 {
         let mut reader = self.spool.reader(self.number);
         let worked = give_up.run_until_cancelled(self.publish_all(&mut reader)).await;
-        self.refresh();
         if worked.is_some() { 0 } else { self.spool.backlog(self.number).waiting }
     }
 
     async fn publish_all(&self, reader: &mut Reader) {
         let mut outlet: Option<Box<dyn Outlet>> = None;
         let mut retry = Retry::default();
-        loop {
-            let batch = reader.batch(self.batch_messages, self.batch_bytes);
-            let Ok(batch) = tokio::time::timeout(GAUGE_EVERY, batch).await else {
-                self.refresh();
-                continue;
-            };
-            let Some(mut batch) = batch else { return };
+        while let Some(mut batch) = reader.batch(self.batch_messages, self.batch_bytes).await {
             self.announce_lost(&mut batch);
             let mut own = Own { before: batch.messages.len() - batch.appended.len(), instead: None };
             let mut done = 0;
             while done < batch.messages.len() {
-                let before = done;
-                done += self.step(&mut outlet, &mut batch, &mut own, done, &mut retry).await;
-                // The announcement of a loss is not one of the spool's messages.
-                reader.commit(done.saturating_sub(own.before) - before.saturating_sub(own.before));
-                self.refresh();
+                let step = self.step(&mut outlet, &mut batch, &mut own, done, &mut retry).await;
+                done += step.messages;
+                reader.settle(step.tally);
             }
         }
     }
 
-    /// Publishes what is left of a batch from `from` on; answers how many messages are done with.
+    /// Publishes what is left of a batch from `from` on.
     async fn step(
         &self,
         outlet: &mut Option<Box<dyn Outlet>>,
@@ -94,50 +80,48 @@ impl Lane {
         own: &mut Own,
         from: usize,
         retry: &mut Retry,
-    ) -> usize {
+    ) -> Step {
+        let mut step = Step::default();
         let open = match outlet {
             Some(open) => open,
             None => match self.bridge.outlet(self.writer.server()).await {
                 Ok(opened) => outlet.insert(opened),
                 Err(fault) => {
                     self.wait(&fault, retry).await;
-                    return 0;
+                    return step;
                 }
             },
         };
-        let Some(rest) = batch.messages.get(from..) else { return 0 };
+        let Some(rest) = batch.messages.get(from..) else { return step };
         let published = open.publish(rest).await;
         let safe = published.safe.min(rest.len());
-        self.count(batch, own, from, safe);
+        for at in from..from + safe {
+            step.add(own, at, Fate::Published);
+        }
+        self.latencies(batch, own, from, safe);
         if safe > 0 {
             retry.succeeded(self);
         }
         match published.fault {
             Some(fault) if fault.decision == Decision::Skip => {
-                let Some(refused) = rest.get(safe) else { return safe };
+                let Some(refused) = rest.get(safe) else { return step };
                 match self.set_aside(open.as_mut(), refused, &fault).await {
-                    Aside::Kept => safe + 1,
+                    Aside::Kept => step.add(own, from + safe, Fate::DeadLettered),
                     // The bus is told of it in its place, unless that is what it refused.
                     Aside::Lost(Some(gap)) => {
                         if let Some(place) = batch.messages.get_mut(from + safe) {
                             *place = *gap;
                             own.instead = Some(from + safe);
                         }
-                        safe
                     }
-                    Aside::Lost(None) => safe + 1,
-                    Aside::Again(fault) => {
-                        self.wait(&fault, retry).await;
-                        safe
-                    }
+                    Aside::Lost(None) => step.add(own, from + safe, Fate::Refused),
+                    Aside::Again(fault) => self.wait(&fault, retry).await,
                 }
             }
-            Some(fault) => {
-                self.wait(&fault, retry).await;
-                safe
-            }
-            None => safe,
+            Some(fault) => self.wait(&fault, retry).await,
+            None => {}
         }
+        step
     }
 
     /// Puts a refused message where the bus keeps such ones.
@@ -162,38 +146,27 @@ impl Lane {
             "the bus refused a message for good"
         );
         if kept {
-            self.metrics.dead_lettered.inc();
             return Aside::Kept;
         }
-        self.metrics.dropped.inc();
-        self.server_metrics.gaps("dropped").inc();
         let sequence = message.attributes.sequence.as_deref().and_then(|digits| digits.parse().ok());
         let own = &*message.attributes.kind == GAP_TYPE;
         Aside::Lost(sequence.filter(|_| !own).map(|sequence| {
             let now = SystemTime::now();
             let lost =
                 Lost { first: sequence, last: sequence, from: now, until: now, reason: Reason::Dropped };
+            self.metrics.gaps(lost.reason.as_str()).inc();
             Box::new(link::dropped(&self.writer, self.bridge.name(), &lost))
         }))
     }
 
     async fn wait(&self, fault: &Fault, retry: &mut Retry) {
         self.bus_metrics.faults(fault.kind.as_str()).inc();
-        self.refresh();
-        let pause = retry.failed(self, fault);
-        let until = Instant::now() + pause;
-        while Instant::now() < until {
-            tokio::time::sleep_until(until.min(Instant::now() + GAUGE_EVERY)).await;
-            self.refresh();
-        }
+        tokio::time::sleep(retry.failed(self, fault)).await;
     }
 
-    fn count(&self, batch: &Batch, own: &Own, from: usize, safe: usize) {
+    fn latencies(&self, batch: &Batch, own: &Own, from: usize, safe: usize) {
         let range = from.saturating_sub(own.before)..(from + safe).saturating_sub(own.before);
-        let appended = batch.appended.get(range).unwrap_or_default();
-        let instead = own.instead.is_some_and(|at| (from..from + safe).contains(&at));
-        self.metrics.published.inc_by((appended.len() - usize::from(instead)) as u64);
-        for at in appended {
+        for at in batch.appended.get(range).unwrap_or_default() {
             self.bus_metrics.latency(at.elapsed());
         }
     }
@@ -201,8 +174,7 @@ impl Lane {
     /// What the spool dropped or lost becomes a gap in front of the batch, for this bus alone.
     fn announce_lost(&self, batch: &mut Batch) {
         let Some(lost) = batch.lost.take() else { return };
-        self.metrics.dropped.inc_by(lost.count());
-        self.server_metrics.gaps(lost.reason.as_str()).inc();
+        self.metrics.gaps(lost.reason.as_str()).inc();
         warn!(
             server = self.writer.server(),
             bus = self.bridge.name(),
@@ -214,12 +186,6 @@ impl Lane {
         );
         batch.messages.insert(0, link::dropped(&self.writer, self.bridge.name(), &lost));
     }
-
-    fn refresh(&self) {
-        let backlog = self.spool.backlog(self.number);
-        self.metrics.waiting.set(i64::try_from(backlog.waiting).unwrap_or(i64::MAX));
-        self.metrics.oldest_waiting(backlog.oldest);
-    }
 }
 
 /// Which messages of a batch are the lane's own words.
@@ -228,6 +194,37 @@ struct Own {
     before: usize,
     /// One stands in place of a message that the bus refused.
     instead: Option<usize>,
+}
+
+/// How far a batch got at once: messages done with, and what became of those that are the spool's.
+#[derive(Default)]
+struct Step {
+    messages: usize,
+    tally: Tally,
+}
+
+/// What became of one message.
+#[derive(Clone, Copy)]
+enum Fate {
+    Published,
+    DeadLettered,
+    Refused,
+}
+
+impl Step {
+    /// The announcement of a loss in front of a batch has no place in the spool; one in place of a message that the
+    /// bus refused stands for that message, whatever became of the announcement.
+    fn add(&mut self, own: &Own, at: usize, fate: Fate) {
+        self.messages += 1;
+        let counted = match fate {
+            _ if at < own.before => return,
+            _ if own.instead == Some(at) => &mut self.tally.refused,
+            Fate::Published => &mut self.tally.published,
+            Fate::DeadLettered => &mut self.tally.dead_lettered,
+            Fate::Refused => &mut self.tally.refused,
+        };
+        *counted += 1;
+    }
 }
 
 /// What became of a message that a bus refused for good.

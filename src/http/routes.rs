@@ -22,7 +22,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const INDEX: &str = "\
 amibus
 /live     the process runs
-/ready    every server is up and every required bus is reachable
+/ready    every server is up, its spool is written, and every required bus is reachable
 /metrics  for Prometheus
 /version  what is running
 ";

@@ -49,10 +49,10 @@ async fn each_path_answers() {
     assert!(get(running.at, "/live").await.starts_with("HTTP/1.1 200 OK"));
     let version = get(running.at, "/version").await;
     assert!(version.contains(concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\"")), "{version}");
-    running.shown.metrics.server("pbx1").events_read.inc_by(5);
+    running.shown.metrics.server("pbx1").bytes_read.inc_by(5);
     let metrics = get(running.at, "/metrics").await;
     assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0"), "{metrics}");
-    assert!(metrics.contains("amibus_events_read_total{server=\"pbx1\"} 5"), "{metrics}");
+    assert!(metrics.contains("amibus_read_bytes_total{server=\"pbx1\"} 5"), "{metrics}");
     assert!(get(running.at, "/nothing").await.starts_with("HTTP/1.1 404"));
     let post = "POST /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
     assert!(ask(running.at, post).await.starts_with("HTTP/1.1 405"));

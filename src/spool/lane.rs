@@ -7,7 +7,10 @@ use std::{
 
 use amibus_contract::Message;
 
-use super::lost::Lost;
+use super::{
+    account::{LaneAccount, Tally},
+    lost::Lost,
+};
 
 /// What a lane takes at a time: first what was lost, then what follows. One of the two may be missing.
 #[derive(Debug)]
@@ -55,6 +58,11 @@ pub(super) struct Lane {
     /// Lost, and not yet told. Ends at `next`.
     lost: Option<Lost>,
     dropped: u64,
+    /// Numbers not confirmed when the spool was opened.
+    pub(super) recovered: u64,
+    published: u64,
+    dead_lettered: u64,
+    refused: u64,
     /// When the last record taken was appended.
     last_taken: Option<SystemTime>,
 }
@@ -70,6 +78,10 @@ impl Lane {
             in_flight: 0,
             lost: None,
             dropped: 0,
+            recovered: 0,
+            published: 0,
+            dead_lettered: 0,
+            refused: 0,
             last_taken: None,
         }
     }
@@ -130,6 +142,26 @@ impl Lane {
         self.handed = self.next;
         self.in_flight += count;
         self.last_taken = Some(until);
+    }
+
+    /// What became of everything, given what waits.
+    pub(super) fn account(&self, backlog: &Backlog) -> LaneAccount {
+        LaneAccount {
+            recovered: self.recovered,
+            published: self.published,
+            dead_lettered: self.dead_lettered,
+            dropped: self.dropped + self.refused,
+            waiting: backlog.waiting,
+            oldest: backlog.oldest,
+        }
+    }
+
+    /// The first messages in flight are done with.
+    pub(super) fn settle(&mut self, tally: Tally) {
+        self.published += tally.published as u64;
+        self.dead_lettered += tally.dead_lettered as u64;
+        self.refused += tally.refused as u64;
+        self.commit(tally.count());
     }
 
     /// The first `count` messages in flight are done with.

@@ -58,6 +58,7 @@
 //! A hole is durable before anything else happens, and found again if recovery itself is killed. A bus that is new
 //! starts at the oldest record; one that is no longer configured keeps its cursor, and holds nothing.
 
+mod account;
 mod damage;
 mod engine;
 pub mod format;
@@ -79,6 +80,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use account::{Account, LaneAccount, Tally};
 pub use damage::Damage;
 pub use lane::{Backlog, Batch};
 pub use lost::{Lost, Reason};

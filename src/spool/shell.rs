@@ -12,13 +12,14 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::{
+    account::{Account, Tally},
     engine::{Engine, Keeper, Wrote},
     fs::{Disk, Filesystem},
     lane::{Backlog, Batch},
     log::Log,
     open::Opened,
     read::{FileReader, Got},
-    state::Take,
+    state::{State, Take},
 };
 
 /// How often cursors are stored, and what is no longer needed removed.
@@ -52,6 +53,17 @@ pub struct Status {
     pub failing: Option<String>,
 }
 
+impl Status {
+    fn of(state: &State) -> Self {
+        Self {
+            bytes: state.segments.iter().map(|segment| segment.bytes).sum(),
+            segments: state.segments.len(),
+            unwritten_bytes: state.pending.bytes(),
+            failing: state.failing.clone(),
+        }
+    }
+}
+
 impl Spool {
     /// A spool without buses, threads and files: it gives each message its number, and that is all.
     pub fn nowhere() -> Arc<Self> {
@@ -69,10 +81,25 @@ impl<F: Filesystem + Clone> Spool<F> {
         Ok(spool)
     }
 
-    /// Appends the message that `make` makes of its sequence number, and returns it. Never waits for a bus or a disk.
+    /// Appends what amibus itself has to say: the message that `make` makes of its sequence number, and returns it.
+    /// Never waits for a bus or a disk.
     pub fn append(&self, make: impl FnOnce(u64) -> Message) -> Message {
+        self.add(false, make)
+    }
+
+    /// Appends an event that was read, likewise.
+    pub fn append_read(&self, make: impl FnOnce(u64) -> Message) -> Message {
+        self.add(true, make)
+    }
+
+    /// Counts an event that was read and that a filter leaves out.
+    pub fn leave_out(&self) {
+        self.engine.lock().leave_out();
+    }
+
+    fn add(&self, read: bool, make: impl FnOnce(u64) -> Message) -> Message {
         let mut state = self.engine.lock();
-        let message = state.append(make);
+        let message = state.append(read, make);
         let idle = std::mem::take(&mut state.writer_waits);
         drop(state);
         if idle {
@@ -97,13 +124,14 @@ impl<F: Filesystem + Clone> Spool<F> {
 
     /// How the spool is.
     pub fn status(&self) -> Status {
+        Status::of(&self.engine.lock())
+    }
+
+    /// What became of everything that was appended, all at one moment.
+    pub fn account(&self) -> Account {
         let state = self.engine.lock();
-        Status {
-            bytes: state.segments.iter().map(|segment| segment.bytes).sum(),
-            segments: state.segments.len(),
-            unwritten_bytes: state.pending.bytes(),
-            failing: state.failing.clone(),
-        }
+        let (read, filtered, own, lanes) = state.account();
+        Account { read, filtered, own, lanes, status: Status::of(&state) }
     }
 
     /// The log's identity.
@@ -193,9 +221,8 @@ fn keep_all<F: Filesystem + Clone>(engine: &Engine<F>, mut keeper: Keeper<F>) {
     loop {
         let state = engine.lock();
         let wait = sync_every.saturating_sub(synced.elapsed());
-        let urgent = |state: &super::state::State| {
-            state.writer_ended || (!refused && state.failing.is_some() && !state.degraded)
-        };
+        let urgent =
+            |state: &State| state.writer_ended || (!refused && state.failing.is_some() && !state.degraded);
         let waited = engine.keep.wait_timeout_while(state, wait, |state| !urgent(state));
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let (last, urgent) = (state.writer_ended, urgent(&state));
@@ -267,10 +294,15 @@ impl<F: Filesystem + Clone> Reader<F> {
         }
     }
 
-    /// The first `count` messages of those in flight are done with: published, or set aside.
+    /// The first `count` messages of those in flight are published, and so done with.
     pub fn commit(&mut self, count: usize) {
+        self.settle(Tally { published: count, ..Tally::default() });
+    }
+
+    /// The first messages of those in flight are done with: published, or set aside.
+    pub fn settle(&mut self, tally: Tally) {
         if let Some(lane) = self.engine().lock().lanes.get_mut(self.lane) {
-            lane.commit(count);
+            lane.settle(tally);
         }
     }
 

@@ -8,6 +8,7 @@ use std::{
 use amibus_contract::Message;
 
 use super::{
+    account::LaneAccount,
     lane::{Backlog, Batch, Lane},
     log::Segment,
     lost::{Lost, Reason},
@@ -56,6 +57,11 @@ pub(super) struct State {
     pub(super) writer_ended: bool,
     pub(super) ended: bool,
     pub(super) writer_waits: bool,
+    /// Events read, filtered ones included.
+    read: u64,
+    filtered: u64,
+    /// Messages appended that are no events read.
+    own: u64,
     cache: VecDeque<Cached>,
     cache_bytes: usize,
     cache_limit_bytes: usize,
@@ -73,7 +79,10 @@ pub(super) enum Take {
 }
 
 impl State {
-    pub(super) fn new(options: &Options, end: u64, segments: Vec<Segment>, lanes: Vec<Lane>) -> Self {
+    pub(super) fn new(options: &Options, end: u64, segments: Vec<Segment>, mut lanes: Vec<Lane>) -> Self {
+        for lane in &mut lanes {
+            lane.recovered = end.saturating_sub(lane.committed());
+        }
         Self {
             end,
             written: end,
@@ -88,13 +97,19 @@ impl State {
             writer_ended: false,
             ended: false,
             writer_waits: false,
+            read: 0,
+            filtered: 0,
+            own: 0,
             cache: VecDeque::new(),
             cache_bytes: 0,
             cache_limit_bytes: options.cache_bytes,
         }
     }
 
-    pub(super) fn append(&mut self, make: impl FnOnce(u64) -> Message) -> Message {
+    /// Appends an event that was `read`, or what amibus itself has to say.
+    pub(super) fn append(&mut self, read: bool, make: impl FnOnce(u64) -> Message) -> Message {
+        let counter = if read { &mut self.read } else { &mut self.own };
+        *counter += 1;
         let message = make(self.end);
         let (appended, at) = (Instant::now(), SystemTime::now());
         if self.lanes.is_empty() {
@@ -236,6 +251,18 @@ impl State {
             _ => one.oldest(),
         };
         Backlog { waiting, dropped: one.dropped(), oldest: oldest.filter(|_| waiting > 0) }
+    }
+
+    /// An event was read that a filter leaves out.
+    pub(super) fn leave_out(&mut self) {
+        self.read += 1;
+        self.filtered += 1;
+    }
+
+    /// Events read, of these filtered, own messages, and each lane.
+    pub(super) fn account(&self) -> (u64, u64, u64, Vec<LaneAccount>) {
+        let account = |(number, lane): (usize, &Lane)| lane.account(&self.backlog(number));
+        (self.read, self.filtered, self.own, self.lanes.iter().enumerate().map(account).collect())
     }
 
     /// Forgets messages that every lane has taken, and beyond the limit the oldest.

@@ -6,7 +6,7 @@ use amibus_contract::{Attributes, Bytes, Kind, Message, Topic};
 
 use super::model::Model;
 use crate::spool::{
-    Lost, Options, Recovery,
+    Lost, Options, Recovery, Tally,
     engine::{Engine, Keeper, Wrote},
     lane::Batch,
     log::Log,
@@ -80,7 +80,8 @@ impl Rig {
     pub(super) fn append(&self, salt: u64, size: usize) -> (u64, Bytes) {
         let identity = self.engine.identity;
         let make = |sequence| message(body(identity, sequence, salt, size)).expect("a message");
-        let message = self.engine.lock().append(make);
+        let message = self.engine.lock().append(true, make);
+        self.accounted();
         (number(&message), message.body)
     }
 
@@ -102,7 +103,22 @@ impl Rig {
     }
 
     pub(super) fn commit(&self, lane: usize, count: usize) {
-        self.engine.lock().lanes[lane].commit(count);
+        let mut state = self.engine.lock();
+        // A test may commit blindly; a lane never does.
+        let published = count.min(usize::try_from(state.lanes[lane].in_flight()).unwrap_or(usize::MAX));
+        state.lanes[lane].settle(Tally { published, ..Tally::default() });
+        drop(state);
+        self.accounted();
+    }
+
+    /// Everything that was given is somewhere.
+    pub(super) fn accounted(&self) {
+        let (read, filtered, own, lanes) = self.engine.lock().account();
+        for (number, lane) in lanes.iter().enumerate() {
+            let given = read + own + lane.recovered;
+            let found = filtered + lane.published + lane.dead_lettered + lane.dropped + lane.waiting;
+            assert_eq!(given, found, "lane {number}: {read} read, {own} own, {filtered} filtered, {lane:?}");
+        }
     }
 
     pub(super) fn committed(&self, lane: usize) -> u64 {
@@ -112,6 +128,7 @@ impl Rig {
     /// The next batch of a lane, if there is one now.
     pub(super) fn take(&mut self, lane: usize, messages: usize) -> Option<Batch> {
         loop {
+            self.accounted();
             let take = self.engine.lock().take(lane, messages, 1 << 20);
             match take {
                 Take::Batch(batch) => return Some(batch),

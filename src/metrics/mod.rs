@@ -1,17 +1,13 @@
-//! What amibus counts, under the names of Prometheus's conventions.
+//! What amibus counts, under the names of Prometheus's conventions; `docs/metrics.md` says what each means.
 //!
 //! Whoever counts asks once for its handles ([`ServerMetrics`], [`LaneMetrics`], ...), resolved for its labels,
-//! and then only touches atomics. The labels come from the configuration, never from a wire, so that the number
+//! and then only touches atomics. What must add up is not counted so: each spool gives its account as one cut, when
+//! somebody asks (`accounts`). The labels come from the configuration, never from a wire, so that the number
 //! of series is bounded: one for each server, each bus, and each pair of them.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+mod accounts;
+
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -25,11 +21,18 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use self::accounts::Accounts;
+use crate::spool::Account;
+
 /// The upper bounds of the latency histogram's buckets, in seconds.
 const LATENCY_BUCKETS_SECONDS: [f64; 13] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
-/// Stands in the atomic for "nothing waits".
-const NOTHING_WAITS: u64 = u64::MAX;
+/// Stands where a gap concerns every bus.
+const ALL_BUSES: &str = "all";
+/// Why a gap is announced that concerns every bus.
+const SERVER_REASONS: [&str; 2] = ["disconnected", "skipped"];
+/// Why one is announced that concerns one bus.
+const LANE_REASONS: [&str; 2] = ["dropped", "damaged"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ServerLabel {
@@ -39,6 +42,7 @@ struct ServerLabel {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct GapLabels {
     server: String,
+    bus: &'static str,
     reason: &'static str,
 }
 
@@ -77,10 +81,6 @@ impl MetricConstructor<Histogram> for Latency {
 /// What is counted of one server. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
 pub struct ServerMetrics {
-    /// Events read from Asterisk, filtered ones included.
-    pub events_read: Counter,
-    /// Events that a filter left out.
-    pub events_filtered: Counter,
     /// Bytes read from Asterisk.
     pub bytes_read: Counter,
     /// Sessions opened again after one ended.
@@ -92,43 +92,26 @@ pub struct ServerMetrics {
 }
 
 impl ServerMetrics {
-    /// The gaps announced for `reason`, one of the contract's words (`disconnected`, `skipped`, `dropped`, ...).
+    /// The gaps announced to every bus for `reason`, one of the contract's words (`disconnected`, `skipped`).
     pub fn gaps(&self, reason: &'static str) -> Counter {
-        self.gaps.get_or_create_owned(&GapLabels { server: self.name.clone(), reason })
+        let labels = GapLabels { server: self.name.clone(), bus: ALL_BUSES, reason };
+        self.gaps.get_or_create_owned(&labels)
     }
 }
 
-/// What is counted of one server's messages to one bus. Cheap to clone; clones count together.
+/// What is counted of one server's messages to one bus, beside its account. Cheap to clone; clones count together.
 #[derive(Clone, Debug)]
 pub struct LaneMetrics {
-    /// Messages that the bus made safe.
-    pub published: Counter,
-    /// Messages put on the bus's dead-letter topic.
-    pub dead_lettered: Counter,
-    /// Messages that this bus will not get: the log was full, or the bus refused them for good.
-    pub dropped: Counter,
-    /// Messages not yet safe on this bus.
-    pub waiting: Gauge,
-    waiting_seconds: Gauge<f64, AtomicU64>,
-    oldest_unix_millis: Arc<AtomicU64>,
+    server: String,
+    bus: &'static str,
+    gaps: Family<GapLabels, Counter>,
 }
 
 impl LaneMetrics {
-    /// Says when the oldest message that is not yet safe on this bus was read; `None` when none waits.
-    pub fn oldest_waiting(&self, read_at: Option<SystemTime>) {
-        let millis = read_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|since| since.as_millis());
-        let millis = millis.and_then(|millis| u64::try_from(millis).ok()).unwrap_or(NOTHING_WAITS);
-        self.oldest_unix_millis.store(millis, Ordering::Relaxed);
-    }
-
-    fn refresh(&self, now: SystemTime) {
-        let millis = self.oldest_unix_millis.load(Ordering::Relaxed);
-        let age = if millis == NOTHING_WAITS {
-            Duration::ZERO
-        } else {
-            now.duration_since(UNIX_EPOCH + Duration::from_millis(millis)).unwrap_or_default()
-        };
-        self.waiting_seconds.set(age.as_secs_f64());
+    /// The gaps announced to this bus alone for `reason`, one of the contract's words (`dropped`, `damaged`).
+    pub fn gaps(&self, reason: &'static str) -> Counter {
+        let labels = GapLabels { server: self.server.clone(), bus: self.bus, reason };
+        self.gaps.get_or_create_owned(&labels)
     }
 }
 
@@ -177,17 +160,11 @@ impl CommandMetrics {
 /// Everything that is counted, and its text for Prometheus.
 pub struct Metrics {
     registry: Registry,
-    events_read: Family<ServerLabel, Counter>,
-    events_filtered: Family<ServerLabel, Counter>,
+    accounts: Arc<Accounts>,
     bytes_read: Family<ServerLabel, Counter>,
     reconnects: Family<ServerLabel, Counter>,
     link_up: Family<ServerLabel, Gauge>,
     gaps: Family<GapLabels, Counter>,
-    published: Family<LaneLabels, Counter>,
-    dead_lettered: Family<LaneLabels, Counter>,
-    dropped: Family<LaneLabels, Counter>,
-    waiting: Family<LaneLabels, Gauge>,
-    waiting_seconds: Family<LaneLabels, Gauge<f64, AtomicU64>>,
     bus_up: Family<BusLabel, Gauge>,
     latency: Family<BusLabel, Histogram, Latency>,
     faults: Family<FaultLabels, Counter>,
@@ -195,7 +172,6 @@ pub struct Metrics {
     commands_dead_lettered: Family<BusLabel, Counter>,
     commands: Family<OutcomeLabels, Counter>,
     commands_running: Family<ServerLabel, Gauge>,
-    lanes: Mutex<Vec<LaneMetrics>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -210,22 +186,15 @@ impl Default for Metrics {
         let r = &mut registry;
         r.register("build", "What is running.", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         Self {
-            events_read: add(r, "events_read", "Events read from Asterisk, filtered ones included."),
-            events_filtered: add(r, "events_filtered", "Events that a filter left out."),
+            accounts: {
+                let accounts = Arc::new(Accounts::default());
+                r.register_collector(Box::new(Arc::clone(&accounts)));
+                accounts
+            },
             bytes_read: add_in(r, "read", "Bytes read from Asterisk.", Unit::Bytes),
             reconnects: add(r, "reconnects", "AMI sessions opened again after one ended."),
             link_up: add(r, "link_up", "Whether the event session is logged in (1) or not (0)."),
-            gaps: add(r, "gaps", "Gaps announced in a server's events, by reason."),
-            published: add(r, "messages_published", "Messages that the bus made safe."),
-            dead_lettered: add(r, "messages_dead_lettered", "Messages put on the bus's dead-letter topic."),
-            dropped: add(r, "messages_dropped", "Messages that the bus will not get."),
-            waiting: add(r, "messages_waiting", "Messages not yet safe on the bus."),
-            waiting_seconds: add_in(
-                r,
-                "oldest_waiting",
-                "How long ago the oldest message that is not yet safe on the bus was read.",
-                Unit::Seconds,
-            ),
+            gaps: add(r, "gaps", "Gaps announced in a server's events, by reason; to one bus, or to all."),
             bus_up: add(r, "bus_up", "Whether the bus was reachable when last seen (1) or not (0)."),
             latency: {
                 let family = Family::new_with_constructor(Latency);
@@ -242,7 +211,6 @@ impl Default for Metrics {
             ),
             commands: add(r, "commands", "Commands that ended, by outcome."),
             commands_running: add(r, "commands_running", "Commands being worked on."),
-            lanes: Mutex::default(),
             registry,
         }
     }
@@ -270,30 +238,37 @@ impl Metrics {
     /// The handles of one server, by its configured name.
     pub fn server(&self, server: &str) -> ServerMetrics {
         let label = ServerLabel { server: server.to_owned() };
-        ServerMetrics {
-            events_read: self.events_read.get_or_create_owned(&label),
-            events_filtered: self.events_filtered.get_or_create_owned(&label),
+        let metrics = ServerMetrics {
             bytes_read: self.bytes_read.get_or_create_owned(&label),
             reconnects: self.reconnects.get_or_create_owned(&label),
             link_up: self.link_up.get_or_create_owned(&label),
             name: label.server,
             gaps: self.gaps.clone(),
+        };
+        // Series that begin with their first gap would hide it from whoever asks for an increase.
+        for reason in SERVER_REASONS {
+            metrics.gaps(reason);
         }
+        metrics
     }
 
     /// The handles of one server's messages to one bus. To be asked for once for each pair.
     pub fn lane(&self, server: &str, bus: &'static str) -> LaneMetrics {
-        let labels = LaneLabels { server: server.to_owned(), bus };
-        let lane = LaneMetrics {
-            published: self.published.get_or_create_owned(&labels),
-            dead_lettered: self.dead_lettered.get_or_create_owned(&labels),
-            dropped: self.dropped.get_or_create_owned(&labels),
-            waiting: self.waiting.get_or_create_owned(&labels),
-            waiting_seconds: self.waiting_seconds.get_or_create_owned(&labels),
-            oldest_unix_millis: Arc::new(AtomicU64::new(NOTHING_WAITS)),
-        };
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).push(lane.clone());
+        let lane = LaneMetrics { server: server.to_owned(), bus, gaps: self.gaps.clone() };
+        for reason in LANE_REASONS {
+            lane.gaps(reason);
+        }
         lane
+    }
+
+    /// From now on shows the account of a server's spool, with its lanes for these buses.
+    pub fn watch(
+        &self,
+        server: &str,
+        buses: Vec<&'static str>,
+        look: impl Fn() -> Option<Account> + Send + Sync + 'static,
+    ) {
+        self.accounts.watch(server, buses, Box::new(look));
     }
 
     /// The handles of one bus.
@@ -322,10 +297,6 @@ impl Metrics {
 
     /// Everything as OpenMetrics text.
     pub fn encode(&self) -> String {
-        let now = SystemTime::now();
-        for lane in self.lanes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            lane.refresh(now);
-        }
         let mut out = String::new();
         match text::encode(&mut out, &self.registry) {
             Ok(()) => out,
@@ -335,53 +306,4 @@ impl Metrics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line<'a>(text: &'a str, start: &str) -> Option<&'a str> {
-        text.lines().find(|line| line.starts_with(start))
-    }
-
-    #[test]
-    fn names_follow_the_conventions() {
-        let metrics = Metrics::default();
-        let server = metrics.server("pbx1");
-        server.events_read.inc_by(3);
-        server.bytes_read.inc_by(700);
-        server.link_up.set(1);
-        server.gaps("skipped").inc();
-        metrics.commands("pbx1").finished("executed").inc();
-        metrics.bus("nats").latency(Duration::from_millis(3));
-        metrics.bus("nats").faults("unreachable").inc();
-        let text = metrics.encode();
-        for expected in [
-            "amibus_events_read_total{server=\"pbx1\"} 3",
-            "amibus_read_bytes_total{server=\"pbx1\"} 700",
-            "amibus_link_up{server=\"pbx1\"} 1",
-            "amibus_gaps_total{server=\"pbx1\",reason=\"skipped\"} 1",
-            "amibus_commands_total{server=\"pbx1\",outcome=\"executed\"} 1",
-            "amibus_publish_latency_seconds_bucket{le=\"0.005\",bus=\"nats\"} 1",
-            "amibus_publish_faults_total{bus=\"nats\",kind=\"unreachable\"} 1",
-        ] {
-            assert!(text.lines().any(|line| line == expected), "{expected} is not in\n{text}");
-        }
-        assert!(text.ends_with("# EOF\n"));
-    }
-
-    #[test]
-    fn the_oldest_waiting_message_ages_between_scrapes() {
-        let metrics = Metrics::default();
-        let lane = metrics.lane("pbx1", "kafka");
-        let name = "amibus_oldest_waiting_seconds{server=\"pbx1\",bus=\"kafka\"}";
-        assert_eq!(line(&metrics.encode(), name), Some(format!("{name} 0.0").as_str()));
-        lane.oldest_waiting(Some(SystemTime::now() - Duration::from_secs(90)));
-        let text = metrics.encode();
-        let seconds: f64 = line(&text, name)
-            .and_then(|line| line.rsplit(' ').next())
-            .and_then(|value| value.parse().ok())
-            .expect("a number");
-        assert!((90.0..100.0).contains(&seconds), "{seconds}");
-        lane.oldest_waiting(None);
-        assert_eq!(line(&metrics.encode(), name), Some(format!("{name} 0.0").as_str()));
-    }
-}
+mod tests;
