@@ -95,7 +95,7 @@ impl Real {
             let words: Vec<&str> = line.split('\t').collect();
             let [tag, n, number, micros] = words[..] else { panic!("not a line of the witness: {line:?}") };
             let sent = Sent {
-                number: number.parse().ok().map(|number| (number, number)),
+                number: number.parse().ok(),
                 at_micros: micros.parse().expect("a time in the witness's account"),
             };
             account.add(tag, n.parse().expect("a number in the witness's account"), Some(sent));

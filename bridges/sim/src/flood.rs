@@ -55,9 +55,18 @@ impl Flooded {
     }
 }
 
+/// One event of a flood, as it was sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbered {
+    /// Its SequenceNumber; meaningless where events are not numbered.
+    pub sequence: u64,
+    /// Its Timestamp, in microseconds since 1970.
+    pub at_micros: u64,
+}
+
 /// Publishes the whole flood. A reader that is merely slower than the rate slows it down; one that does not read
 /// is dropped by its write timeout, and the flood goes on.
-pub(crate) async fn run(world: &World, flood: &Flood) -> Flooded {
+pub(crate) async fn run(world: &World, flood: &Flood, mut told: impl FnMut(Numbered)) -> Flooded {
     let start = Instant::now();
     let calls = calls(world, flood);
     let mut sent = 0;
@@ -73,7 +82,8 @@ pub(crate) async fn run(world: &World, flood: &Flood) -> Flooded {
         world.running().await;
         world.room().await;
         let batch = (allowed - sent).min(BATCH_EVENTS_MAX);
-        publish(world, flood, &calls, sent, batch);
+        let Numbered { sequence, at_micros } = publish(world, flood, &calls, sent, batch);
+        (0..batch).for_each(|n| told(Numbered { sequence: sequence + n, at_micros }));
         sent += batch;
         tokio::task::yield_now().await;
     }
@@ -84,12 +94,14 @@ fn due(elapsed: Duration, rate: u64) -> u64 {
     u64::try_from(elapsed.as_micros().saturating_mul(u128::from(rate)) / 1_000_000).unwrap_or(u64::MAX)
 }
 
-fn publish(world: &World, flood: &Flood, calls: &[Vec<u8>], first: u64, count: u64) {
+/// Events whose numbers follow each other; tells the first of them.
+fn publish(world: &World, flood: &Flood, calls: &[Vec<u8>], first: u64, count: u64) -> Numbered {
     let pad = "0123456789abcdef".repeat(flood.pad_bytes.min(PAD_BYTES_MAX) / 16);
     let tail = format!("\r\nPad: {pad}\r\n\r\n");
     let head = b"Event: UserEvent\r\nPrivilege: user,all\r\n";
     let mut state = world.lock();
-    let timestamp = format!("Timestamp: {}\r\n", clock::timestamp(state.now_micros()));
+    let told = Numbered { sequence: state.sequence, at_micros: state.now_micros() };
+    let timestamp = format!("Timestamp: {}\r\n", clock::timestamp(told.at_micros));
     let mut out = Vec::with_capacity(640 * usize::try_from(count).unwrap_or(0));
     for index in first..first + count {
         out.extend_from_slice(head);
@@ -109,6 +121,7 @@ fn publish(world: &World, flood: &Flood, calls: &[Vec<u8>], first: u64, count: u
     }
     state.stats.events += count;
     state.spread(&Bytes::from(out), USER);
+    told
 }
 
 /// Per call the lines between the stamps and the number.

@@ -45,7 +45,7 @@ mod wire;
 mod world;
 
 pub use faults::Door;
-pub use flood::{Flood, Flooded};
+pub use flood::{Flood, Flooded, Numbered};
 pub use options::{SimOptions, User};
 pub use originate::Originated;
 pub use recording::{RECORDING_BYTES_MAX, Recording, RecordingError};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::net::TcpListener;
 
-use crate::flood::{self, Flood, Flooded};
+use crate::flood::{self, Flood, Flooded, Numbered};
 use crate::listener;
 use crate::options::SimOptions;
 use crate::originate::Originated;
@@ -53,7 +53,12 @@ impl Sim {
 
     /// Publishes a flood with everything set.
     pub async fn flood_with(&self, flood: &Flood) -> Flooded {
-        flood::run(&self.world, flood).await
+        flood::run(&self.world, flood, |_| ()).await
+    }
+
+    /// The same, and tells of each event, in order, the number that it was given and when it was sent.
+    pub async fn flood_told(&self, flood: &Flood, told: impl FnMut(Numbered)) -> Flooded {
+        flood::run(&self.world, flood, told).await
     }
 
     /// The Originates that were answered by Success, oldest first; the last 200,000.

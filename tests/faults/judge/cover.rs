@@ -120,7 +120,7 @@ impl<'a> Cover<'a> {
         self.gaps.iter().any(|(sequence, gap)| match (gap.is_of_the_log(), gap.range, gap.times) {
             (true, ..) => false,
             (false, Some((first, last)), _) => {
-                sent.number.is_some_and(|(low, high)| first <= low && high <= last)
+                sent.number.is_some_and(|number| (first..=last).contains(&number))
                     && *sequence > between.before
                     && (self.life(*sequence) == self.life(between.before) || between.holds(*sequence))
             }
@@ -140,7 +140,7 @@ impl<'a> Cover<'a> {
 
     /// Whether a gap says by number that this event, which was seen, was not.
     fn claims(&self, seen_at: u64, sent: &Sent) -> bool {
-        let Some((number, _)) = sent.number.filter(|(low, high)| low == high) else { return false };
+        let Some(number) = sent.number else { return false };
         self.gaps.iter().any(|(sequence, gap)| {
             !gap.is_of_the_log()
                 && gap.range.is_some_and(|(first, last)| (first..=last).contains(&number))

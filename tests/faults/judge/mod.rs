@@ -28,8 +28,8 @@ const TOLD_MAX: usize = 8;
 /// One event of the source.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
-    /// Its SequenceNumber, where it has one: from here to there, as far as is known. Mostly just one.
-    pub(super) number: Option<(u64, u64)>,
+    /// Its SequenceNumber, where it has one.
+    pub(super) number: Option<u64>,
     /// When it was sent, in microseconds since 1970, about.
     pub(super) at_micros: u64,
 }

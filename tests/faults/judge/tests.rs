@@ -9,9 +9,7 @@ const COUNT: u64 = 40;
 
 /// One run of numbered events, 0.1 s apart, and what a perfect consumer stores of it: sequences from 11.
 fn perfect() -> (Vec<Run>, Vec<String>) {
-    let events = (0..COUNT)
-        .map(|n| Sent { number: Some((BASE + n, BASE + n)), at_micros: START + n * STEP })
-        .collect();
+    let events = (0..COUNT).map(|n| Sent { number: Some(BASE + n), at_micros: START + n * STEP }).collect();
     let up = "L\t0\t10\tlog:10\t1\tpbx\tup\tboot-1".to_owned();
     (vec![Run { tag: "a".into(), events }], std::iter::once(up).chain((0..COUNT).map(event)).collect())
 }
