@@ -163,6 +163,7 @@ impl Daemon {
                 spool: site.spool,
                 actions,
                 finals: site.finals,
+                spool_dir: config.spool.dir.join(SPOOLS).join(&name),
                 action_deadline: site.settings.action_deadline,
                 metrics: self.metrics.commands(&name),
                 permits: Arc::new(Semaphore::new(config.command.concurrency)),
@@ -198,10 +199,12 @@ impl Daemon {
         }
         let names = servers.keys().cloned().collect();
         let engine = Engine::new(settings, policy, Arc::new(journal), servers, nowhere);
-        let unknown = engine.recover().await.with_context(|| format!("the journal {}", path.display()))?;
-        if unknown > 0 {
-            warn!(commands = unknown, "a process before this one ended with commands in flight");
+        let recovered = engine.recover().await;
+        let (unknown, calls) = recovered.with_context(|| format!("the journal {}", path.display()))?;
+        if unknown + calls.count() > 0 {
+            warn!(unknown, calls = calls.count(), "a process before this one ended with commands in flight");
         }
+        self.inlets.spawn(Arc::clone(&engine).look_up(calls, self.stop.clone()));
         let scope = Scope { prefix: config.prefix.clone(), servers: names };
         for bus in config.buses.iter().filter(|bus| bus.takes_commands()) {
             let taking = take_commands(

@@ -3,13 +3,13 @@
 //! | a process dies | the command | its outcome |
 //! |---|---|---|
 //! | before `sending` is recorded | was not sent; a durable bus delivers it again | whatever it becomes then |
-//! | between `sending` and `done` | may have been sent; is never sent again | `unknown`, code `interrupted` |
+//! | between `sending` and `done` | may have been sent; is never sent again | [`recover`](super::recover) tells |
 //! | after `done` | was answered or not; delivered again, the recorded outcome is answered | as recorded |
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use amibus_contract::{Bytes, Inlet, Message, Rejection, Request};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
@@ -33,7 +33,9 @@ use crate::{
 /// Requests of one bus that are held at once, waiting or in work; beyond that the rest waits on the bus.
 pub const MAX_HELD_REQUESTS: usize = 1024;
 /// The pause after an outcome that could not be recorded, before trying again.
-const RECORD_RETRY: Duration = Duration::from_secs(1);
+pub(super) const RECORD_RETRY: Duration = Duration::from_secs(1);
+/// Why nobody knows what became of a command.
+pub(super) const INTERRUPTED: &str = "amibus was ended between sending it and recording what became of it";
 /// The pause after an inlet that cannot go on.
 const INLET_RETRY: Duration = Duration::from_secs(30);
 
@@ -58,6 +60,8 @@ pub struct Server {
     pub actions: Actions,
     /// The Originates whose end is awaited.
     pub finals: Arc<Finals>,
+    /// Where that spool lies, for looking calls up after a crash.
+    pub spool_dir: PathBuf,
     /// How long Asterisk may take to answer an action, its list included.
     pub action_deadline: Duration,
     /// What is counted.
@@ -86,6 +90,8 @@ pub struct Engine {
     nowhere: Nowhere,
     /// The ids in work in this process, with their end.
     running: InWork,
+    /// Whether calls of a dead process are still looked for.
+    pub(super) looking_up: watch::Sender<bool>,
 }
 
 /// What goes back for one request.
@@ -115,8 +121,8 @@ impl Engine {
         servers: BTreeMap<String, Server>,
         nowhere: Nowhere,
     ) -> Arc<Self> {
-        let running = InWork::default();
-        Arc::new(Self { settings, policy, journal, servers, nowhere, running })
+        let (running, looking_up) = (InWork::default(), watch::Sender::new(false));
+        Arc::new(Self { settings, policy, journal, servers, nowhere, running, looking_up })
     }
 
     /// Takes commands from one bus until `stop`; then waits until those in work are done or `give_up`.
@@ -234,10 +240,13 @@ impl Engine {
         command: &Command,
         how: &Circumstances<'_>,
     ) -> Option<Arc<Answer>> {
-        let recorded = {
-            let (id, hash) = (id.to_owned(), command.payload_hash.clone());
-            self.blocking(move |journal| journal.recorded(&id, &hash)).await
-        };
+        let mut recorded = self.recorded(id, command).await;
+        if let Ok(Some(Claim::Interrupted)) = recorded {
+            // It may be a call that is being looked for.
+            let mut looking_up = self.looking_up.subscribe();
+            how.stop.run_until_cancelled(looking_up.wait_for(|looking| !looking)).await?.ok()?;
+            recorded = self.recorded(id, command).await;
+        }
         let claim = match recorded {
             Ok(Some(claim)) => Ok(claim),
             Err(error) => Err(error),
@@ -258,8 +267,7 @@ impl Engine {
                 return Some(Arc::new(Answer { message, unreadable: None }));
             }
             Ok(Claim::Interrupted) => {
-                let text = "amibus was ended between sending it and recording what became of it";
-                let error = CommandError::new(Code::Interrupted, text);
+                let error = CommandError::new(Code::Interrupted, INTERRUPTED);
                 let response = Response::of_error(Some(id.into()), &command.server, &command.action, error);
                 return Some(self.finish(server, id, how, response).await);
             }
@@ -271,6 +279,11 @@ impl Engine {
             Err(error) => not_recorded(&error),
         };
         Some(self.rejected(Some(server), Some(id.into()), command, error, how))
+    }
+
+    async fn recorded(&self, id: &str, command: &Command) -> Result<Option<Claim>, JournalError> {
+        let (id, hash) = (id.to_owned(), command.payload_hash.clone());
+        self.blocking(move |journal| journal.recorded(&id, &hash)).await
     }
 
     async fn run(

@@ -105,6 +105,8 @@ pub struct Open {
     pub server: String,
     /// The action.
     pub action: String,
+    /// When it was about to be written to Asterisk.
+    pub sent_at: Option<SystemTime>,
 }
 
 /// The journal, open for one process.
@@ -214,26 +216,40 @@ impl Journal {
     pub fn unpublished(&self, limit: usize) -> Result<Vec<(Open, Vec<u8>)>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, response FROM command
+            "SELECT id, server, action, sent_at, response FROM command
              WHERE state = 'done' AND body IS NULL AND response IS NOT NULL LIMIT ?1",
         )?;
-        let rows = find.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            Ok((Open { id: row.get(0)?, server: row.get(1)?, action: row.get(2)? }, row.get(3)?))
-        })?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = find.query_map([limit], |row| Ok((open(row)?, row.get(4)?)))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// The commands that a dead process had begun to send. For the start, before any command is taken.
+    /// Takes back that it was about to be written, for an action that may run twice: its claim is free again.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn unsend(&self, id: &str) -> Result<(), JournalError> {
+        self.lock()
+            .prepare_cached(
+                "UPDATE command SET state = 'claimed', sent_at = NULL WHERE id = ?1 AND state = 'sending'",
+            )?
+            .execute([id])?;
+        Ok(())
+    }
+
+    /// The commands that a dead process had begun to send, in the order of their ids, from behind `after` on. For the
+    /// start, before any command is taken.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn interrupted(&self, limit: usize) -> Result<Vec<Open>, JournalError> {
+    pub fn interrupted(&self, after: &str, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
-        let mut find = connection
-            .prepare_cached("SELECT id, server, action FROM command WHERE state = 'sending' LIMIT ?1")?;
-        let rows = find.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            Ok(Open { id: row.get(0)?, server: row.get(1)?, action: row.get(2)? })
-        })?;
+        let mut find = connection.prepare_cached(
+            "SELECT id, server, action, sent_at FROM command WHERE state = 'sending' AND id > ?1
+             ORDER BY id LIMIT ?2",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = find.query_map(params![after, limit], |row| open(row))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -262,6 +278,13 @@ impl Journal {
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Open> {
+    let sent_at: Option<i64> = row.get(3)?;
+    let sent_at = sent_at.and_then(|millis| u64::try_from(millis).ok());
+    let sent_at = sent_at.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)));
+    Ok(Open { id: row.get(0)?, server: row.get(1)?, action: row.get(2)?, sent_at })
 }
 
 fn find(connection: &Connection, id: &str, payload_hash: &str) -> Result<Option<Claim>, JournalError> {
@@ -354,8 +377,12 @@ mod tests {
         let journal = open(dir.path());
         assert_eq!(journal.claim("never-sent", &command("h"), None).expect("claims"), Claim::Ours);
         assert_eq!(journal.claim("sent", &command("h"), None).expect("reads"), Claim::Interrupted);
-        let left = journal.interrupted(10).expect("reads");
-        assert_eq!(left, [Open { id: "sent".into(), server: "pbx1".into(), action: "Originate".into() }]);
+        let left = journal.interrupted("", 10).expect("reads");
+        let ids: Vec<&str> = left.iter().map(|open| &*open.id).collect();
+        assert_eq!((ids, left[0].sent_at.is_some()), (vec!["sent"], true));
+        assert_eq!(journal.interrupted("sent", 10).expect("reads"), []);
+        journal.unsend("sent").expect("records");
+        assert_eq!(journal.claim("sent", &command("h"), None).expect("claims"), Claim::Ours);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! | [`decode`] | bytes become a valid [`decode::Command`], or an error that names the field |
 //! | [`policy`] | what may be done: deny by default |
 //! | [`journal`] | what was claimed, sent and done, on disk |
+//! | [`recover`] | what a dead process had begun to send |
 //! | [`look`] | reading the journal, for a person |
 //! | [`finals`] | what became of an Originate |
 //! | [`response`] | the one terminal outcome, and its message |
@@ -13,13 +14,14 @@
 pub mod decode;
 pub mod engine;
 pub mod error;
+mod evidence;
 mod fields;
 pub mod finals;
 pub mod journal;
 mod json;
 pub mod look;
 pub mod policy;
-mod recover;
+pub mod recover;
 pub mod response;
 mod send;
 mod work;

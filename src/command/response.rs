@@ -52,6 +52,30 @@ impl Response {
         }
     }
 
+    /// An Originate whose answer was lost, and of whose channel an event was seen; `event` is its `data`, JSON.
+    pub fn of_evidence(id: &str, server: &str, action: &str, event: Vec<u8>) -> Self {
+        let text = |name: &str, data: &serde_json::Value| data.get(name).cloned().unwrap_or_default();
+        let data: serde_json::Value = serde_json::from_slice(&event).unwrap_or_default();
+        let call = (text("Event", &data) == "OriginateResponse").then(|| {
+            let reason = data.get("Reason").and_then(serde_json::Value::as_i64);
+            let success = data.get("Response").is_some_and(|response| response == "Success");
+            serde_json::json!({
+                "result": result(reason, success), "reason": reason,
+                "uniqueid": text("Uniqueid", &data), "channel": text("Channel", &data),
+            })
+        });
+        Self {
+            id: Some(id.to_owned()),
+            outcome: Outcome::Executed,
+            error: None,
+            server: server.to_owned(),
+            action: action.to_owned(),
+            response: None,
+            events: vec![event],
+            call,
+        }
+    }
+
     /// Asterisk's answer: Success (`Goodbye` and the like count as such) or Error, with its event list.
     pub fn of_reply(id: &str, command: &Command, writer: &Writer, reply: &Reply) -> Self {
         let mut response = Self::plain(id, command);
@@ -200,15 +224,19 @@ fn call(frame: &Frame<'_>) -> serde_json::Value {
     let text = |name| frame.first(name).map(|v| String::from_utf8_lossy(v).into_owned());
     let reason: Option<i64> = text("Reason").and_then(|r| r.trim().parse().ok());
     let success = text("Response").is_some_and(|r| r.eq_ignore_ascii_case("Success"));
-    let result = match reason {
+    let result = result(reason, success);
+    serde_json::json!({ "result": result, "reason": reason, "uniqueid": text("Uniqueid"), "channel": text("Channel") })
+}
+
+fn result(reason: Option<i64>, success: bool) -> &'static str {
+    match reason {
         Some(4) => "answered",
         Some(5) => "busy",
         Some(8) => "congestion",
         Some(3 | 1) => "no_answer",
         _ if success => "answered",
         _ => "failed",
-    };
-    serde_json::json!({ "result": result, "reason": reason, "uniqueid": text("Uniqueid"), "channel": text("Channel") })
+    }
 }
 
 fn digest(parts: &[&str]) -> String {

@@ -73,6 +73,7 @@ mod options;
 mod pending;
 pub mod read;
 mod recover;
+pub(crate) mod scan;
 mod shell;
 mod state;
 mod walk;

@@ -58,12 +58,17 @@ impl Bench {
         Self::with_limits(|_| {}).await
     }
 
+    /// With calls that last.
+    pub(super) async fn with_talk(talk: Duration) -> Self {
+        Self::with(talk, |_| {}).await
+    }
+
     pub(super) async fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
-        let options = SimOptions {
-            ring: Duration::from_millis(10),
-            talk: Duration::from_millis(10),
-            ..SimOptions::default()
-        };
+        Self::with(Duration::from_millis(10), change).await
+    }
+
+    async fn with(talk: Duration, change: impl FnOnce(&mut Limits)) -> Self {
+        let options = SimOptions { ring: Duration::from_millis(10), talk, ..SimOptions::default() };
         let sim = Sim::start(options).await.expect("a simulated Asterisk");
         let target = Target::Ami { host: "127.0.0.1".into(), port: sim.addr().port() };
         let ids = asterisk::action_ids();
@@ -84,7 +89,8 @@ impl Bench {
         let (actions, session) = Actions::new(Arc::clone(&settings));
         tokio::spawn(session.run(stop.clone()));
         let metrics = Metrics::default();
-        let engine = engine(&journal, &actions, (&writer, &spool, &finals), &metrics, &rules());
+        let engine =
+            engine(&journal, &actions, (&writer, &spool, &finals, directory.path()), &metrics, &rules());
         let guard = stop.clone().drop_guard();
         let bench = Self {
             sim,
@@ -145,7 +151,7 @@ impl Bench {
 
     /// The same under other rules.
     pub(super) async fn ask_denied(&self, request: Request) -> Asked {
-        let parts = (&self.writer, &self.spool, &self.finals);
+        let parts = (&self.writer, &self.spool, &self.finals, self.directory.path());
         let denying = engine(&self.journal, &self.actions, parts, &self.metrics, &[]);
         ask(&denying, request, &CancellationToken::new()).await
     }
@@ -174,7 +180,7 @@ impl Bench {
         tokio::spawn(session.run(self.stop.clone()));
         let ready = actions.ready().wait_for(|ready| *ready).await.map(|ready| *ready);
         assert!(ready.expect("the session runs"));
-        let parts = (&self.writer, &self.spool, &self.finals);
+        let parts = (&self.writer, &self.spool, &self.finals, self.directory.path());
         let engine = engine(&self.journal, &actions, parts, &self.metrics, &rules());
         ask(&engine, request, &CancellationToken::new()).await
     }
@@ -182,6 +188,29 @@ impl Bench {
     pub(super) fn claim(&self, id: &str, body: &str) -> Claim {
         let command = decode(&request(body), 4096).expect("a command");
         self.journal.claim(id, &command, None).expect("claims")
+    }
+
+    /// The journal as a process leaves it that is killed after sending.
+    pub(super) fn as_if_killed(&self, id: &str) {
+        self.journal_by_hand(&format!(
+            "UPDATE command SET state = 'sending', outcome = NULL, response = NULL, body = NULL, done_at = NULL
+             WHERE id = '{id}'"
+        ));
+    }
+
+    /// Waits until the spool has a whole record on disk in which `text` stands.
+    pub(super) async fn until_on_disk(&self, text: &str) {
+        let dir = self.directory.path().join("spool");
+        for _ in 0..500 {
+            let files = std::fs::read_dir(&dir).expect("a spool").filter_map(Result::ok);
+            let segments = files.filter(|file| file.path().extension().is_some_and(|end| end == "seg"));
+            let mut bytes = segments.filter_map(|file| std::fs::read(file.path()).ok());
+            if bytes.any(|bytes| String::from_utf8_lossy(&bytes).contains(text)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the spool never had {text}");
     }
 
     /// Makes every further write to the journal fail.
@@ -199,7 +228,7 @@ impl Bench {
     /// What a bus would get.
     pub(super) async fn published(&self) -> Vec<Value> {
         let mut reader = self.spool.reader(0);
-        let batch = tokio::time::timeout(Duration::from_millis(100), reader.batch(1000, 1 << 20));
+        let batch = tokio::time::timeout(Duration::from_secs(2), reader.batch(1000, 1 << 20));
         let Ok(batch) = batch.await else { return Vec::new() };
         let batch = batch.expect("open");
         batch.messages.iter().map(|m| serde_json::from_slice(&m.body).expect("JSON")).collect()
@@ -240,7 +269,7 @@ async fn ask(engine: &Engine, mut request: Request, stop: &CancellationToken) ->
 fn engine(
     journal: &Arc<Journal>,
     actions: &Actions,
-    (writer, spool, finals): (&Arc<Writer>, &Arc<Spool>, &Arc<Finals>),
+    (writer, spool, finals, dir): (&Arc<Writer>, &Arc<Spool>, &Arc<Finals>, &Path),
     metrics: &Metrics,
     rules: &[Rule],
 ) -> Arc<Engine> {
@@ -250,6 +279,7 @@ fn engine(
         spool: Arc::clone(spool),
         actions: actions.clone(),
         finals: Arc::clone(finals),
+        spool_dir: dir.join("spool"),
         action_deadline: Duration::from_millis(500),
         metrics: metrics.commands("pbx1"),
         permits: Arc::new(Semaphore::new(8)),

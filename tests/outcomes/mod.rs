@@ -2,6 +2,7 @@
 //! real journal on disk.
 
 mod bench;
+mod recovery;
 
 use std::time::Duration;
 
@@ -214,31 +215,6 @@ async fn a_journal_that_cannot_record_stops_commands() {
 }
 
 #[tokio::test]
-async fn what_a_dead_process_had_begun_to_send_is_unknown_for_ever() {
-    let bench = Bench::connected().await;
-    let body = r#"{"server":"pbx1","action":"Ping","id":"crashed"}"#;
-    let claim = bench.claim("crashed", body);
-    assert_eq!(claim, Claim::Ours);
-    bench.journal.sending("crashed").expect("recorded");
-    assert_eq!(bench.engine.recover().await.expect("recovers"), 1);
-    let answer = bench.ask(request(body)).await;
-    ended(&answer.response, "unknown", Code::Interrupted);
-    assert!(bench.sim.actions().iter().all(|a| !a.starts_with(b"Action: Ping")), "never sent again");
-    assert_eq!(bench.engine.recover().await.expect("recovers"), 0);
-    let seen: Vec<Value> = bench.published().await;
-    assert!(seen.iter().any(|m| m["correlationid"] == "crashed"), "{seen:?}");
-}
-
-#[tokio::test]
-async fn what_was_claimed_and_never_sent_is_run_by_the_next_process() {
-    let bench = Bench::connected().await;
-    let body = r#"{"server":"pbx1","action":"Ping","id":"claimed"}"#;
-    assert_eq!(bench.claim("claimed", body), Claim::Ours);
-    assert_eq!(bench.engine.recover().await.expect("recovers"), 0);
-    assert_eq!(bench.ask(request(body)).await.response["data"]["outcome"], "executed");
-}
-
-#[tokio::test]
 async fn an_outcome_that_cannot_be_recorded_is_told_to_nobody_until_it_is() {
     let bench = Bench::connected().await;
     bench.refuse_writes("NEW.state = 'done'");
@@ -354,7 +330,7 @@ async fn a_list_that_does_not_end_is_told() {
 
 #[test]
 fn every_code_is_tested_here() {
-    let source = include_str!("mod.rs");
+    let source = concat!(include_str!("mod.rs"), include_str!("recovery.rs"));
     let missing: Vec<_> = Code::ALL.iter().filter(|c| !source.contains(&format!("Code::{c:?}"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

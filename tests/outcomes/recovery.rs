@@ -1,0 +1,108 @@
+//! What becomes of commands that a killed process had begun.
+
+use std::{sync::Arc, time::Duration};
+
+use amibus::command::{Code, journal::Claim};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    bench::{Bench, request},
+    ended,
+};
+
+const ORIGINATE: &str = r#"{"server":"pbx1","action":"Originate","id":"call-1","fields":
+    {"Channel":"Local/1@s","Application":"Wait"}}"#;
+
+impl Bench {
+    /// Answers how many commands stay unknown at once, and looks for the calls.
+    async fn recover(&self) -> (usize, usize) {
+        let (unknown, calls) = self.engine.recover().await.expect("recovers");
+        let count = calls.count();
+        Arc::clone(&self.engine).look_up(calls, CancellationToken::new()).await;
+        (unknown, count)
+    }
+}
+
+#[tokio::test]
+async fn what_a_dead_process_had_begun_to_send_is_unknown_for_ever() {
+    let bench = Bench::connected().await;
+    let body = r#"{"server":"pbx1","action":"NoSuchAction","id":"crashed"}"#;
+    assert_eq!(bench.claim("crashed", body), Claim::Ours);
+    bench.journal.sending("crashed").expect("recorded");
+    assert_eq!(bench.recover().await, (1, 0));
+    let answer = bench.ask(request(body)).await;
+    ended(&answer.response, "unknown", Code::Interrupted);
+    assert!(bench.sim.actions().iter().all(|a| !a.starts_with(b"Action: NoSuchAction")), "never sent again");
+    assert_eq!(bench.recover().await, (0, 0));
+    let seen: Vec<Value> = bench.published().await;
+    assert!(seen.iter().any(|m| m["correlationid"] == "crashed"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn what_was_claimed_and_never_sent_is_run_by_the_next_process() {
+    let bench = Bench::connected().await;
+    let body = r#"{"server":"pbx1","action":"Ping","id":"claimed"}"#;
+    assert_eq!(bench.claim("claimed", body), Claim::Ours);
+    assert_eq!(bench.recover().await, (0, 0));
+    assert_eq!(bench.ask(request(body)).await.response["data"]["outcome"], "executed");
+}
+
+#[tokio::test]
+async fn what_only_reads_is_run_again() {
+    let bench = Bench::connected().await;
+    let body = r#"{"server":"pbx1","action":"QueueStatus","id":"list"}"#;
+    assert_eq!(bench.claim("list", body), Claim::Ours);
+    bench.journal.sending("list").expect("recorded");
+    assert_eq!(bench.recover().await, (0, 0));
+    assert_eq!(bench.ask(request(body)).await.response["data"]["outcome"], "executed");
+}
+
+#[tokio::test]
+async fn a_call_that_the_log_shows_was_executed() {
+    let bench = Bench::connected().await.with_events().await;
+    let answer = bench.ask(request(ORIGINATE)).await.response;
+    assert_eq!(answer["data"]["outcome"], "executed");
+    bench.until_on_disk("\"Event\":\"OriginateResponse\"").await;
+    bench.until_on_disk("\"Event\":\"Hangup\"").await;
+    bench.as_if_killed("call-1");
+    assert_eq!(bench.recover().await, (0, 1));
+    let again = bench.ask(request(ORIGINATE)).await.response;
+    assert_eq!(again["data"]["outcome"], "executed", "{again}");
+    assert_eq!(again["data"]["events"][0]["Event"], "OriginateResponse");
+    assert_eq!(again["data"]["call"]["result"], "answered");
+    assert_eq!(bench.sim.originates().len(), 1, "not dialled twice");
+}
+
+#[tokio::test]
+async fn a_call_that_lives_was_executed() {
+    // No event session, so nothing of it is in the log.
+    let bench = Bench::with_talk(Duration::from_secs(60)).await;
+    bench.ask(request(ORIGINATE)).await;
+    bench.as_if_killed("call-1");
+    assert_eq!(bench.recover().await, (0, 1));
+    let again = bench.ask(request(ORIGINATE)).await.response;
+    assert_eq!(again["data"]["outcome"], "executed", "{again}");
+    assert_eq!(again["data"]["events"][0]["Event"], "CoreShowChannel");
+    assert_eq!(again["data"]["error"], json!(null));
+    assert_eq!(bench.sim.originates().len(), 1, "not dialled twice");
+}
+
+#[tokio::test]
+async fn a_call_without_evidence_is_unknown_and_whoever_asks_waits_for_that() {
+    let bench = Bench::connected().await;
+    assert_eq!(bench.claim("call-1", ORIGINATE), Claim::Ours);
+    bench.journal.sending("call-1").expect("recorded");
+    let (unknown, calls) = bench.engine.recover().await.expect("recovers");
+    assert_eq!((unknown, calls.count()), (0, 1));
+    let early = bench.ask(request(ORIGINATE));
+    tokio::pin!(early);
+    let waited = tokio::time::timeout(Duration::from_millis(200), &mut early).await;
+    assert!(waited.is_err(), "answered before it was looked for");
+    let looking = Arc::clone(&bench.engine).look_up(calls, CancellationToken::new());
+    let (answer, ()) = tokio::join!(early, looking);
+    ended(&answer.response, "unknown", Code::Interrupted);
+    assert!(bench.sim.originates().is_empty(), "never sent");
+    let seen = bench.published().await;
+    assert_eq!(seen.iter().filter(|m| m["correlationid"] == "call-1").count(), 1, "one outcome: {seen:?}");
+}
