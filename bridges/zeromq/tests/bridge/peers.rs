@@ -87,6 +87,30 @@ async fn a_thousand_subscribers() {
     until(&bridge, "all are gone", |s| s.subscribers == 0 && s.queued_bytes == 0).await;
 }
 
+/// The engine locks the same maps for peers that come, that subscribe and that leave.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_come_and_go_while_others_subscribe() {
+    const AT_ONCE: usize = 32;
+    const TIMES: usize = 40;
+    let (bridge, _outlet, address) = support::publishing(&support::values()).await;
+    let coming: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let address = address.clone();
+            tokio::spawn(async move {
+                for _ in 0..TIMES {
+                    let mut raw = Raw::shaken(&address, "SUB").await;
+                    raw.send(b"\0\x05\x01ami.\0\x11\x01~amibus.confirm.").await;
+                    assert_eq!(raw.read(20).await, b"\x01\x10~amibus.confirm.\0\0");
+                }
+            })
+        })
+        .collect();
+    for one in coming {
+        one.await.unwrap_or_else(|error| panic!("{error}: {:?}", bridge.stats()));
+    }
+    until(&bridge, "all are gone", |s| s.subscribers == 0).await;
+}
+
 #[tokio::test]
 async fn topics_are_told_apart_by_prefix() {
     let (_bridge, mut outlet, address) = support::publishing(&support::values()).await;
