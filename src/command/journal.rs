@@ -249,7 +249,7 @@ impl Journal {
              ORDER BY id LIMIT ?2",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = find.query_map(params![after, limit], |row| open(row))?;
+        let rows = find.query_map(params![after, limit], open)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -6,7 +6,7 @@ mod recovery;
 
 use std::time::Duration;
 
-use amibus::command::{Code, journal::Claim};
+use amibus::command::Code;
 use bench::{Bench, request};
 use serde_json::{Value, json};
 
