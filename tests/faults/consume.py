@@ -20,7 +20,7 @@ import time
 import zlib
 
 FLUSH_SECONDS = 0.1
-QUIET_SECONDS = 1.0
+BATCH = 500
 
 
 class Store:
@@ -30,8 +30,10 @@ class Store:
 
     def keep(self, place, raw):
         self.file.write("\t".join(str(word) for word in words(place, raw)) + "\n")
-        now = time.monotonic()
-        if now - self.flushed > FLUSH_SECONDS:
+        self.flush_in_time()
+
+    def flush_in_time(self):
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
 
     def flush(self):
@@ -74,63 +76,66 @@ def ready():
 
 
 class Nats:
-    """Reads a stream by its own sequence, so that what is delivered twice is not taken for stored twice."""
+    """Reads a stream by the stream's own sequence, so that what is delivered twice is not taken for stored twice.
+
+    It asks for each batch, so that it gets what it can take, and begins again with a new connection where anything is odd.
+    """
 
     def __init__(self, prefix, stream, store):
         self.subject, self.stream, self.store = f"{prefix}.>", stream, store
         self.last = 0
-        self.progress = 0.0
-        self.torn = False
+        self.told = False
 
     async def run(self, address):
+        while True:
+            try:
+                await self.session(address)
+            except Exception as error:
+                # The server or the stream is away: look again.
+                print(f"{time.time():.3f} at {self.last}: {error!r}", file=sys.stderr, flush=True)
+            self.store.flush()
+            await asyncio.sleep(0.2)
+
+    async def session(self, address):
         import nats
 
         async def quiet(_):
             pass
 
-        self.connection = await nats.connect(
-            address, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet, connect_timeout=1)
-        self.context = self.connection.jetstream(timeout=2)
-        subscription, told = None, False
-        while True:
-            try:
-                info = await self.context.stream_info(self.stream)
-                if not told:
-                    told = True
-                    ready()
-                behind = info.state.last_seq > self.last
-                quiet_long = time.monotonic() - self.progress > QUIET_SECONDS
-                if subscription is None or self.torn or (behind and quiet_long):
-                    old, subscription = subscription, None
-                    if old is not None:
-                        await old.unsubscribe()
-                    subscription = await self.subscribe()
-            except Exception:
-                # The server or the stream is away: look again.
-                pass
-            self.store.flush()
-            await asyncio.sleep(0.2)
+        connection = await asyncio.wait_for(
+            nats.connect(address, allow_reconnect=False, error_cb=quiet, connect_timeout=2), 5)
+        try:
+            await self.read(connection.jetstream(timeout=5))
+        finally:
+            await asyncio.wait_for(connection.close(), 2)
 
-    async def subscribe(self):
+    async def read(self, context):
+        from nats.errors import TimeoutError
         from nats.js import api
 
-        self.torn, self.progress = False, time.monotonic()
+        await context.stream_info(self.stream)
+        if not self.told:
+            self.told = True
+            ready()
         config = api.ConsumerConfig(
             deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=self.last + 1,
             ack_policy=api.AckPolicy.NONE)
-        return await self.context.subscribe(
-            self.subject, stream=self.stream, config=config, cb=self.take, manual_ack=True)
-
-    async def take(self, message):
-        place = message.metadata.sequence.stream
-        if place <= self.last or self.torn:
-            return
-        if place != self.last + 1:
-            # Some deliveries were lost on the way: ask for them again.
-            self.torn = True
-            return
-        self.last, self.progress = place, time.monotonic()
-        self.store.keep(place, message.data)
+        batches = await context.pull_subscribe(self.subject, stream=self.stream, config=config)
+        while True:
+            try:
+                messages = await batches.fetch(BATCH, timeout=1)
+            except TimeoutError:
+                info = await context.stream_info(self.stream)
+                if info.state.last_seq > self.last:
+                    raise
+                messages = []
+            for message in messages:
+                place = message.metadata.sequence.stream
+                if place != self.last + 1:
+                    raise ValueError(f"{place} came after {self.last}: asking again")
+                self.last = place
+                self.store.keep(place, message.data)
+            self.store.flush_in_time()
 
 
 def kafka(address, prefix, store):

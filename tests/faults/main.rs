@@ -7,12 +7,15 @@
 //! | `flood`, `asterisk` | the sources of numbered events: simulated, for rates, and real |
 //! | `wire`, `proxy`, `netns` | wires that can be cut: in the test process, or between network namespaces |
 //! | `brokers`, `rig` | real brokers, one amibus with its consumers |
+//! | `accounting` | whether amibus's own counters add up at every scrape |
 //! | `table` | a row a fault |
 //! | `brokers_die`, `brokers_hang`, `network_cut`, `asterisk_dies`, `kafka_away` | the faults |
 //! | `spool` | the faults that need events to survive amibus |
 //!
 //! Each has a short form, and a long one: `tests/faults/long`.
 
+#[path = "../accounting/identity.rs"]
+mod accounting;
 mod asterisk;
 mod asterisk_dies;
 mod brokers;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use amibus_services::{Process, Program};
 
+use super::accounting;
 use super::brokers::Brokers;
 use super::consumer::Consumer;
 use super::judge::{Bus, Run, Verdict, What};
@@ -24,6 +25,7 @@ const QUIET: Duration = Duration::from_millis(1_500);
 const SILENT: Duration = Duration::from_secs(12);
 /// An event of this age is up to date.
 const CURRENT: Duration = Duration::from_secs(2);
+const SCRAPE_EVERY: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(50);
 
 /// Where amibus finds its source.
@@ -38,6 +40,8 @@ pub(super) struct Rig {
     pub(super) amibus: Program,
     pub(super) consumers: [Consumer; 2],
     resident_kib_max: u64,
+    scraped: Instant,
+    scrapes: u64,
 }
 
 /// What the judge says of both buses, NATS first, and what it took.
@@ -45,6 +49,8 @@ pub(super) struct Verdicts {
     pub(super) of_buses: [Verdict; 2],
     /// The most resident memory of amibus so far, in KiB.
     pub(super) resident_kib_max: u64,
+    /// How often the metrics were read, and all added up.
+    pub(super) scrapes: u64,
 }
 
 impl Deref for Verdicts {
@@ -74,7 +80,7 @@ impl Rig {
         let consumer = |bus, address: &str| Consumer::start(bus, address, name, name, &directory);
         let consumers =
             [consumer(Bus::JetStream, &brokers.nats.url()), consumer(Bus::Kafka, &brokers.kafka_address())];
-        Self { amibus, consumers, resident_kib_max: 0 }
+        Self { amibus, consumers, resident_kib_max: 0, scraped: Instant::now(), scrapes: 0 }
     }
 
     /// Resident memory of amibus, in KiB.
@@ -91,10 +97,24 @@ impl Rig {
         line?.split_whitespace().next()?.parse().ok()
     }
 
-    /// Reads what both consumers have stored, and looks at amibus's memory.
+    /// Reads what both consumers have stored, and looks at amibus's memory and at its account.
     pub(super) fn read(&mut self) {
         self.resident_kib_max = self.resident_kib_max.max(self.resident("VmHWM:").unwrap_or(0));
+        if self.scraped.elapsed() > SCRAPE_EVERY {
+            self.scraped = Instant::now();
+            self.scrape();
+        }
         self.consumers.iter_mut().for_each(Consumer::read);
+    }
+
+    /// Where amibus answers, each event that it read is accounted for.
+    fn scrape(&mut self) {
+        let Some((200, text)) = get(&self.amibus, "/metrics") else { return };
+        // It answers before its spools are open; then there is nothing to add up.
+        if !accounting::lanes(&text).is_ok_and(|lanes| lanes.is_empty()) {
+            accounting::check(&text).unwrap_or_else(|words| panic!("the account does not add up: {words}"));
+            self.scrapes += 1;
+        }
     }
 
     /// How many messages each consumer has stored.
@@ -178,7 +198,8 @@ impl Rig {
                 let verdicts = self.consumers.each_ref().map(|consumer| consumer.verdict(&runs));
                 let silent = quiet.iter().all(|time| *time > SILENT);
                 if silent || verdicts.iter().all(Verdict::is_clean) {
-                    return Verdicts { of_buses: verdicts, resident_kib_max: self.resident_kib_max };
+                    let (resident_kib_max, scrapes) = (self.resident_kib_max, self.scrapes);
+                    return Verdicts { of_buses: verdicts, resident_kib_max, scrapes };
                 }
             }
             thread::sleep(POLL * 4);
@@ -188,8 +209,12 @@ impl Rig {
     /// For a person: where everybody stands.
     fn state(&self) -> String {
         let ready = get(&self.amibus, "/ready");
-        let stored = self.consumers.each_ref().map(|consumer| (consumer.bus, consumer.messages.len()));
-        format!("stored: {stored:?}, amibus says {ready:?}")
+        let of = |consumer: &Consumer| (consumer.bus, consumer.messages.len(), consumer.progress.elapsed());
+        let metrics = get(&self.amibus, "/metrics").map_or(String::new(), |(_, text)| text);
+        let counts = |line: &&str| line.starts_with("amibus_messages_") || line.starts_with("amibus_oldest");
+        let counts: Vec<&str> = metrics.lines().filter(counts).collect();
+        let stored = self.consumers.each_ref().map(of);
+        format!("stored, and how long ago the last: {stored:?}, amibus says {ready:?}\n{}", counts.join("\n"))
     }
 }
 
