@@ -90,6 +90,13 @@ impl Shared {
         if let Some(publisher) = slot.as_ref().filter(|publisher| publisher.is_alive()) {
             return Ok(Arc::clone(publisher));
         }
+        if let Some(dead) = slot.take() {
+            tracing::error!(
+                "the ZeroMQ engine has ended by itself; its subscribers are disconnected, and it is opened again"
+            );
+            // What it had is lost; this frees the address.
+            dead.close(Instant::now()).await;
+        }
         let opened = Publisher::open(&self.config, Arc::clone(&self.stats)).await;
         let publisher = Arc::new(self.note(opened)?);
         self.seen().publish_address = Some(publisher.address());
@@ -223,5 +230,28 @@ impl Bridge for ZeroMq {
             let (events, replies) = tokio::join!(events, replies);
             events + replies
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amibus_contract::Value;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_that_ended_is_opened_again_at_its_address() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = format!("ipc://{}", directory.path().join("events").display());
+        let values = Values::default().with("publish", Value::Text(address.clone()));
+        let context = Context { prefix: "ami".to_owned(), instance: "test".to_owned() };
+        let bridge = ZeroMq::open_concrete(&values, &context).expect("a valid configuration");
+        let first = bridge.shared.publisher().await.expect("listening");
+        first.engine.abort();
+        first.engine.ended().await;
+        assert!(!first.is_alive() && first.publish(&[]).await.is_err());
+        let second = bridge.shared.publisher().await.expect("listening again");
+        assert!(second.is_alive() && second.publish(&[]).await.is_ok());
+        assert_eq!(second.address(), address);
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Publisher {
     batches: mpsc::Sender<Batch>,
     stop: CancellationToken,
     gate: Gate,
-    engine: EngineThread,
+    pub(crate) engine: EngineThread,
     _socket: PrivateSocket,
 }
 

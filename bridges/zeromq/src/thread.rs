@@ -3,15 +3,16 @@
 //! # Why
 //! The crate (0.7.0) keeps its peers in `scc::HashMap`s and locks their buckets in two ways: its accept tasks wait as
 //! tasks (`peer_connected`: `upsert_async`), while `recv` blocks its thread (`get_sync` in xpub.rs, `remove_sync` in
-//! xpub.rs and backend.rs). A released lock is handed to who waits first. Is that a task, tokio puts it into the slot
-//! of the releasing worker from which no other worker steals; blocks that worker for the same bucket next, neither
-//! goes on, ever: the bus is dead, and a worker of the daemon with it. Subscribers that connect while others subscribe
-//! are enough.
+//! xpub.rs and backend.rs). A released lock is handed to who waits first. If that is a task, tokio puts it into the
+//! slot of the releasing worker from which no other worker steals; if that worker blocks for the same bucket next,
+//! neither ever goes on: the bus is dead, and a worker of the daemon with it. Subscribers that connect while others
+//! subscribe are enough.
 //!
 //! On one thread no bucket is ever contended, for none is held across a wait: `XPubSocket::send` has let go of the map
 //! when it writes, and `GenericSocketBackend::send_to_peer` waits with a bucket only where 100,000 replies to one peer
 //! wait (`max_unanswered` allows far fewer). So all that touches a socket of the crate, and every task that it
-//! spawns, runs here; everybody else talks to it by channels and by its private socket.
+//! spawns, runs here; everybody else talks to it by channels and by its private socket. The sockets of `client` have
+//! one peer each and block for it only when it leaves, before another comes: they need no thread.
 
 use std::{os::unix::net::UnixListener, thread};
 
