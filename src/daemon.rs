@@ -346,7 +346,8 @@ fn site(
     }
     let seen = Seen::since(recovery.last);
     let profile = Profile::new(&server.name, Some(server.charset.name()))?;
-    let writer = Arc::new(Writer::new(profile, &config.prefix, &opened.identity())?);
+    let writer = Writer::new(profile, &config.prefix, &opened.identity())?.with_origin(&opened.origin());
+    let writer = Arc::new(writer);
     let decoder = Arc::clone(&writer);
     let spool = opened.start(Arc::new(move |body| decoder.read(body))).context("spool.dir")?;
     Ok(Site { settings: Arc::new(settings(server, action_ids)), writer, spool, seen, finals: Arc::default() })

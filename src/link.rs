@@ -61,19 +61,22 @@ pub fn snapshot(writer: &Writer, sequence: u64, list: &str, items: &[Vec<u8>]) -
     writer.notice(&notice("snapshot", &data), sequence, SystemTime::now())
 }
 
-/// What one bus will not get, since the spool was full or damaged. It stands where the last lost message would.
+/// What one bus will not get, since the spool was full or damaged. It stands where the last lost message would, or
+/// right after it where the bus may have had that one; its id is the same whenever it is told again.
 pub fn dropped(writer: &Writer, bus: &str, lost: &Lost) -> Message {
+    let reason = lost.reason.as_str();
     let data = json!({
         "state": "gap",
-        "reason": lost.reason.as_str(),
+        "reason": reason,
         "missed": lost.count(),
         "first": lost.first,
-        "last": lost.last,
+        "last": lost.last_lost(),
         "from": time(lost.from),
         "until": time(lost.until),
         "bus": bus,
     });
-    writer.notice_to(bus, &notice("gap", data.to_string().as_bytes()), lost.last, lost.until)
+    let loss = format!("{bus}-{reason}-{}", lost.first);
+    writer.notice_of_loss(&loss, &notice("gap", data.to_string().as_bytes()), lost.last, lost.until)
 }
 
 fn message(writer: &Writer, state: &str, sequence: u64, data: &Value) -> Message {

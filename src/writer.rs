@@ -16,6 +16,7 @@ pub struct Writer {
     profile: Profile,
     prefix: String,
     log: String,
+    origin: String,
 }
 
 /// What an event is stamped with beside its place in the log.
@@ -36,7 +37,15 @@ impl Writer {
     /// When the prefix cannot begin a topic.
     pub fn new(profile: Profile, prefix: &str, log: &str) -> Result<Self, TopicError> {
         Topic::new(prefix, Kind::Event, profile.server(), "Test")?;
-        Ok(Self { profile, prefix: prefix.to_owned(), log: log.to_owned() })
+        let (log, origin) = (log.to_owned(), log.to_owned());
+        Ok(Self { profile, prefix: prefix.to_owned(), log, origin })
+    }
+
+    /// With the identity that the log began with, which a damaged log keeps: losses are told under it.
+    #[must_use]
+    pub fn with_origin(mut self, origin: &str) -> Self {
+        origin.clone_into(&mut self.origin);
+        self
     }
 
     /// The server's configured name.
@@ -63,9 +72,9 @@ impl Writer {
         self.notice_of(&self.log, notice, sequence, at)
     }
 
-    /// What amibus has to say to one bus alone, in place of the messages up to `sequence` that it lost there.
-    pub fn notice_to(&self, bus: &str, notice: &Notice<'_>, sequence: u64, at: SystemTime) -> Message {
-        self.notice_of(&format!("{}-{bus}", self.log), notice, sequence, at)
+    /// What amibus has to say of a `loss`, which with `sequence` makes it another message than any other.
+    pub fn notice_of_loss(&self, loss: &str, notice: &Notice<'_>, sequence: u64, at: SystemTime) -> Message {
+        self.notice_of(&format!("{}-{loss}", self.origin), notice, sequence, at)
     }
 
     /// The message of a body that was written before; `None` where it was not written by amibus.

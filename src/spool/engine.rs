@@ -18,7 +18,7 @@ use super::{
     log::{Log, Segment, Unsynced},
     options::Options,
     pending::Chunk,
-    state::State,
+    state::{RESERVE_MAX, RESERVE_MIN, RESERVE_TIMES, State},
 };
 
 /// What everybody who works on one spool shares.
@@ -28,6 +28,7 @@ pub(super) struct Engine<F: Filesystem> {
     pub(super) options: Options,
     pub(super) names: Vec<String>,
     pub(super) identity: u64,
+    pub(super) origin: u64,
     pub(super) boot: [u8; 16],
     pub(super) state: Mutex<State>,
     /// Tells the writer that there is something to write.
@@ -51,6 +52,7 @@ impl Engine<Disk> {
             options,
             names: Vec::new(),
             identity: 0,
+            origin: 0,
             boot: [0; 16],
             state: Mutex::new(state),
             work: Condvar::new(),
@@ -94,13 +96,16 @@ impl<F: Filesystem + Clone> Engine<F> {
 
     /// Writes one chunk.
     pub(super) fn write_step(&self, log: &mut Log<F>) -> Wrote {
-        let (chunk, roll) = {
+        let (chunk, roll, reserved, cursors) = {
             let mut state = self.lock();
             let Some(chunk) = state.pending.begin() else { return Wrote::Nothing };
-            (chunk, std::mem::take(&mut state.roll))
+            let cursors: Vec<u64> = state.lanes.iter().map(Lane::committed).collect();
+            (chunk, std::mem::take(&mut state.roll), state.reserved(), cursors)
         };
+        let cursors = self.names.iter().cloned().zip(cursors).collect();
+        let mark = Ledger { next: chunk.end, reserved, cursors, ..self.ledger() };
         let sealed = if roll { log.seal() } else { Ok(()) };
-        let written = sealed.and_then(|()| self.write(log, &chunk));
+        let written = sealed.and_then(|()| self.write(log, &chunk, &mark));
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).join(log.take_unsynced());
         let mut state = self.lock();
         self.list(&mut state, log);
@@ -108,6 +113,9 @@ impl<F: Filesystem + Clone> Engine<F> {
             Ok(()) => {
                 state.written = chunk.end;
                 state.pending.written(chunk);
+                if state.short_of_numbers() {
+                    self.keep.notify_all();
+                }
                 if state.failing.take().is_some() {
                     info!(dir = %self.dir.display(), "the spool is written again");
                     state.degraded = false;
@@ -128,15 +136,21 @@ impl<F: Filesystem + Clone> Engine<F> {
         wrote
     }
 
-    fn write(&self, log: &mut Log<F>, chunk: &Arc<Chunk>) -> io::Result<()> {
+    /// What the ledger and the mark say all along.
+    fn ledger(&self) -> Ledger {
+        let synced = self.options.sync_each();
+        Ledger { identity: self.identity, origin: self.origin, boot: self.boot, synced, ..Ledger::default() }
+    }
+
+    /// Writes a chunk, and the mark behind it: only then may lanes be given it.
+    fn write(&self, log: &mut Log<F>, chunk: &Arc<Chunk>, mark: &Ledger) -> io::Result<()> {
         while log.bytes() + chunk.bytes.len() as u64 > self.options.max_bytes && self.evict(log, "max_bytes")
         {
         }
         loop {
-            let written = log.append(chunk).and_then(|()| match self.options.sync_each() {
-                true => log.sync_or_undo(chunk),
-                false => Ok(()),
-            });
+            let written = log
+                .append(chunk)
+                .and_then(|()| log.mark_or_undo(chunk, self.options.sync_each(), mark.clone()));
             match written {
                 Err(error) if is_full(&error) && self.evict(log, "the disk is full") => {}
                 other => return other,
@@ -208,28 +222,36 @@ impl<F: Filesystem + Clone> Engine<F> {
             let lanes = self.names.iter().cloned().zip(state.lanes.iter().map(Lane::committed));
             let failing = state.failing.is_some();
             let ahead = failing || state.lanes.iter().any(|lane| lane.next > state.written);
+            let next = if ahead || last { state.end } else { state.written };
+            let clean = last && synced && state.pending.is_empty();
             let ledger = Ledger {
-                generation: 0,
-                clean: last && synced && state.pending.is_empty(),
+                clean,
                 ahead: ahead || (last && !state.pending.is_empty()),
-                identity: self.identity,
-                boot: self.boot,
-                next: if ahead || last { state.end } else { state.written },
+                next,
+                reserved: if clean { next } else { reserve(next, &keeper.last) },
                 cursors: keeper.others.clone().into_iter().chain(lanes).collect(),
+                ..self.ledger()
             };
-            // Twice, so that both slots have it: only then may segments go.
-            let stored = state.lanes.iter().all(|lane| lane.stored == [lane.committed(); 2]);
+            // Twice, so that both slots have it: only then may segments go, and numbers be given out.
+            let stored = state.lanes.iter().all(|lane| lane.stored == [lane.committed(); 2])
+                && state.reserved == [ledger.reserved; 2];
             (ledger, failing, stored)
         };
         if !stored || ledger != keeper.last {
             let slot = keeper.file.store(ledger.clone())?;
             let mut state = self.lock();
+            if let Some(reserved) = state.reserved.get_mut(slot) {
+                *reserved = ledger.reserved;
+            }
             for (name, lane) in self.names.iter().zip(&mut state.lanes) {
                 if let (Some(stored), Some(cursor)) = (lane.stored.get_mut(slot), ledger.cursors.get(name)) {
                     *stored = *cursor;
                 }
             }
             keeper.last = ledger;
+            drop(state);
+            // Some may have waited for numbers.
+            self.wake_lanes();
         }
         if failing && keeper.last.ahead {
             let mut state = self.lock();
@@ -249,6 +271,12 @@ impl<F: Filesystem + Clone> Engine<F> {
         }
         job.sync(&self.fs).inspect_err(|_| unsynced().join(job))
     }
+}
+
+/// What the ledger is to say next of the numbers that no bus was given. It ascends, since lanes go on meanwhile.
+fn reserve(next: u64, last: &Ledger) -> u64 {
+    let more = next.saturating_sub(last.next).saturating_mul(RESERVE_TIMES).clamp(RESERVE_MIN, RESERVE_MAX);
+    if last.reserved >= next + more / 2 { last.reserved } else { next + more }
 }
 
 fn is_full(error: &io::Error) -> bool {

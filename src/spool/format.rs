@@ -142,6 +142,7 @@ pub fn push_hole(out: &mut Vec<u8>, lost: &Lost) {
         out.push(match lost.reason {
             Reason::Dropped => 0,
             Reason::Damaged => 1,
+            Reason::CutShort => 2,
         });
     });
 }
@@ -185,6 +186,7 @@ pub fn parse(bytes: &[u8], expected: u64) -> Parsed {
     let reason = match item.last() {
         Some(0) => Reason::Dropped,
         Some(1) => Reason::Damaged,
+        Some(2) => Reason::CutShort,
         _ => return Parsed::Bad(Fault::Hole),
     };
     let (first, from) = (u64_at(item, 24), time(u64_at(item, 32)));

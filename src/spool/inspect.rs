@@ -11,9 +11,10 @@ use super::{
     damage::Damage,
     format::{self, Fault},
     fs::{Disk, Filesystem},
-    ledger::{self, LEDGER, LedgerFile},
+    ledger::{self, LEDGER, LedgerFile, MARK},
     lost::Lost,
-    recover::survey,
+    open::boot,
+    recover::{damages, survey},
     walk::{Step, Walk},
 };
 
@@ -116,8 +117,8 @@ pub enum ReplayError {
 /// # Errors
 /// Those of the disk.
 pub fn inspect(dir: &Path) -> io::Result<Inspection> {
-    let survey = survey(&Disk, dir, SystemTime::now())?;
-    let ledger = survey.ledger.newest;
+    let survey = survey(&Disk, dir, boot(), SystemTime::now())?;
+    let ledger = survey.known;
     let ends = survey.segments.iter().skip(1).map(|segment| segment.first).chain([survey.end]);
     let segments = survey.segments.iter().zip(ends).map(|(segment, end)| SegmentInfo {
         file: format::segment_name(segment.first),
@@ -151,11 +152,10 @@ pub fn verify(dir: &Path) -> io::Result<Verification> {
 
 pub(super) fn verify_on<F: Filesystem + Clone>(fs: &F, dir: &Path) -> io::Result<Verification> {
     let mut found = Verification::default();
-    let ledger = ledger::read(fs, dir)?;
-    for &offset in &ledger.damaged {
-        let file = LEDGER.to_owned();
-        found.damages.push(Damage { file, offset, sequence: None, count: None, fault: Fault::Checksum });
-    }
+    // Before the segments: while amibus runs, these go on.
+    let (ledger, mark) = (ledger::read(fs, dir, LEDGER)?, ledger::read(fs, dir, MARK)?);
+    found.damages.extend(damages(LEDGER, &ledger).chain(damages(MARK, &mark)));
+    let next = ledger.slots().chain(mark.slots()).map(|slot| slot.next).max();
     let mut firsts: Vec<u64> = fs.list(dir)?.iter().filter_map(|name| format::segment_first(name)).collect();
     firsts.sort_unstable();
     let untils = firsts.iter().skip(1).map(|&next| Some(next)).chain([None]);
@@ -169,6 +169,8 @@ pub(super) fn verify_on<F: Filesystem + Clone>(fs: &F, dir: &Path) -> io::Result
             }
             Err(fault) => (0, first, Some(fault)),
         };
+        let short = until.is_none() && next.is_some_and(|next| expected < next);
+        let (until, fault) = if short { (next, fault.or(Some(Fault::Short))) } else { (until, fault) };
         if let Some(fault) = fault {
             let count = until.map(|until| until.saturating_sub(expected));
             let file = format::segment_name(first);
@@ -204,8 +206,8 @@ impl Verification {
 pub fn replay(dir: &Path, bus: &str, from: u64) -> Result<u64, ReplayError> {
     let fs = Disk;
     let _lock = fs.lock(&dir.join(LOCK))?.ok_or_else(|| ReplayError::InUse(dir.to_owned()))?;
-    let survey = survey(&fs, dir, SystemTime::now())?;
-    let mut ledger = survey.ledger.newest.ok_or(ReplayError::Ledger)?;
+    let survey = survey(&fs, dir, boot(), SystemTime::now())?;
+    let (mut ledger, mut mark) = survey.ledger.newest.zip(survey.mark.newest).ok_or(ReplayError::Ledger)?;
     let known = ledger.cursors.keys().cloned().collect();
     let cursor =
         ledger.cursors.get_mut(bus).ok_or_else(|| ReplayError::Bus { bus: bus.to_owned(), known })?;
@@ -214,8 +216,11 @@ pub fn replay(dir: &Path, bus: &str, from: u64) -> Result<u64, ReplayError> {
         return Err(ReplayError::Gone { from, oldest, last: survey.next.saturating_sub(1) });
     }
     *cursor = from;
+    mark.cursors.insert(bus.to_owned(), from);
     if survey.ledger.damaged.is_empty() {
-        LedgerFile::create(fs, dir, ledger)?;
+        // The greater cursor counts, and the mark's is not the greater one.
+        LedgerFile::create(fs, dir, MARK, mark)?;
+        LedgerFile::create(fs, dir, LEDGER, ledger)?;
         return Ok(survey.next - from);
     }
     // Two good slots would hide from the next start that one was damaged.

@@ -117,10 +117,10 @@ impl Lane {
         }
         let lost = Lost { first: self.next, ..lost };
         self.next = lost.last + 1;
-        self.dropped += lost.count();
+        self.dropped += lost.places();
         if let Some(before) = &mut self.lost {
             if let Err(lost) = before.join(lost) {
-                (before.last, before.until) = (lost.last, lost.until);
+                (before.last, before.until, before.reason) = (lost.last, lost.until, lost.reason);
             }
         } else {
             self.lost = Some(lost);

@@ -1,4 +1,5 @@
-//! What must be known to go on: the log's identity, the cursors, and how far the log went.
+//! What must be known to go on: the log's identity, the cursors, and how far the log went. The ledger's file and the
+//! mark's have the same format.
 
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
@@ -7,8 +8,10 @@ use super::{
     fs::Filesystem,
 };
 
-/// The file's name.
+/// The name of the file that is synced.
 pub const LEDGER: &str = "ledger";
+/// The name of the file that is written with each chunk of records, and not synced.
+pub const MARK: &str = "mark";
 /// Bytes of a slot.
 pub const SLOT_BYTES: usize = 4096;
 /// The most buses of which a cursor is kept, configured or not.
@@ -17,11 +20,12 @@ pub const MAX_LANES: usize = 32;
 pub const MAX_LANE_BYTES: usize = 64;
 
 const MAGIC: &[u8; 8] = b"AMILEDGR";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CLEAN: u32 = 1;
 const AHEAD: u32 = 2;
+const SYNCED: u32 = 4;
 const CRC_AT: usize = SLOT_BYTES - 4;
-const LANES_AT: usize = 57;
+const LANES_AT: usize = 73;
 
 /// One slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,12 +36,18 @@ pub struct Ledger {
     pub clean: bool,
     /// Records that are not in any file may have gone out.
     pub ahead: bool,
+    /// Each record was synced before any bus was given it.
+    pub synced: bool,
     /// Goes into the ids of events.
     pub identity: u64,
+    /// Goes into the ids of announced losses: the identity that the log began with.
+    pub origin: u64,
     /// Which life of the machine wrote it.
     pub boot: [u8; 16],
     /// The next sequence number.
     pub next: u64,
+    /// Numbers from here on were given to no bus.
+    pub reserved: u64,
     /// By bus, the next sequence number that it has not confirmed.
     pub cursors: BTreeMap<String, u64>,
 }
@@ -48,11 +58,14 @@ impl Ledger {
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
-        let flags = if self.clean { CLEAN } else { 0 } | if self.ahead { AHEAD } else { 0 };
+        let flags = [(self.clean, CLEAN), (self.ahead, AHEAD), (self.synced, SYNCED)];
+        let flags: u32 = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
         out.extend_from_slice(&flags.to_le_bytes());
         out.extend_from_slice(&self.identity.to_le_bytes());
         out.extend_from_slice(&self.boot);
-        out.extend_from_slice(&self.next.to_le_bytes());
+        for number in [self.next, self.reserved, self.origin] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
         out.push(u8::try_from(self.cursors.len().min(MAX_LANES)).unwrap_or(0));
         for (name, cursor) in self.cursors.iter().take(MAX_LANES) {
             let name = name.as_bytes().get(..name.len().min(MAX_LANE_BYTES)).unwrap_or_default();
@@ -85,15 +98,18 @@ impl Ledger {
             generation: u64_at(slot, 12),
             clean: flags & CLEAN != 0,
             ahead: flags & AHEAD != 0,
+            synced: flags & SYNCED != 0,
             identity: u64_at(slot, 24),
+            origin: u64_at(slot, 64),
             boot: slot.get(32..48)?.try_into().ok()?,
             next: Some(next).filter(|next| *next < MAX_SEQUENCE)?,
+            reserved: Some(u64_at(slot, 56)).filter(|reserved| *reserved < MAX_SEQUENCE)?,
             cursors,
         })
     }
 }
 
-/// What a ledger's file held.
+/// What one of the two files held.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// The newer of its slots.
@@ -104,9 +120,9 @@ pub(super) struct Found {
     pub(super) damaged: Vec<u64>,
 }
 
-/// Reads a ledger; one that is missing has neither slots nor damage.
-pub(super) fn read<F: Filesystem>(fs: &F, dir: &Path) -> io::Result<Found> {
-    let file = match fs.open(&dir.join(LEDGER), false) {
+/// Reads a file; one that is missing has neither slots nor damage.
+pub(super) fn read<F: Filesystem>(fs: &F, dir: &Path, name: &str) -> io::Result<Found> {
+    let file = match fs.open(&dir.join(name), false) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::default()),
         Err(error) => return Err(error),
@@ -126,6 +142,13 @@ pub(super) fn read<F: Filesystem>(fs: &F, dir: &Path) -> io::Result<Found> {
     Ok(found)
 }
 
+impl Found {
+    /// The slots that can be read.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Ledger> {
+        self.newest.iter().chain(&self.older)
+    }
+}
+
 /// The file that slots are written to.
 pub(super) struct LedgerFile<F: Filesystem> {
     fs: F,
@@ -135,8 +158,8 @@ pub(super) struct LedgerFile<F: Filesystem> {
 
 impl<F: Filesystem> LedgerFile<F> {
     /// Writes a file anew, both slots alike but for their generation. Durable, and in place of the old one at once.
-    pub(super) fn create(fs: F, dir: &Path, mut ledger: Ledger) -> io::Result<Self> {
-        let (path, fresh) = (dir.join(LEDGER), dir.join("ledger.tmp"));
+    pub(super) fn create(fs: F, dir: &Path, name: &str, mut ledger: Ledger) -> io::Result<Self> {
+        let (path, fresh) = (dir.join(name), dir.join(format!("{name}.tmp")));
         let file = fs.create(&fresh)?;
         let mut bytes = Vec::with_capacity(2 * SLOT_BYTES);
         for _ in 0..2 {
@@ -151,12 +174,24 @@ impl<F: Filesystem> LedgerFile<F> {
     }
 
     /// Writes the next slot, durably; answers which one of the two.
-    pub(super) fn store(&mut self, mut ledger: Ledger) -> io::Result<usize> {
+    pub(super) fn store(&mut self, ledger: Ledger) -> io::Result<usize> {
+        let (generation, slot) = self.write(ledger)?;
+        self.fs.sync(&self.file)?;
+        self.generation = generation;
+        Ok(slot)
+    }
+
+    /// Writes the next slot, so that it outlives the process, not the machine.
+    pub(super) fn note(&mut self, ledger: Ledger) -> io::Result<()> {
+        self.generation = self.write(ledger)?.0;
+        Ok(())
+    }
+
+    /// After an error the same slot is written again, so that the other one stays.
+    fn write(&self, mut ledger: Ledger) -> io::Result<(u64, usize)> {
         ledger.generation = self.generation + 1;
         let slot = usize::from(ledger.generation.is_multiple_of(2));
         self.fs.write_at(&self.file, &ledger.encode(), (slot * SLOT_BYTES) as u64)?;
-        self.fs.sync(&self.file)?;
-        self.generation = ledger.generation;
-        Ok(slot)
+        Ok((ledger.generation, slot))
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use super::{
     format::{self, SEGMENT_HEADER_BYTES},
     fs::Filesystem,
+    ledger::{Ledger, LedgerFile},
     pending::Chunk,
 };
 
@@ -36,6 +37,8 @@ pub(super) struct Log<F: Filesystem> {
     active: Option<Arc<F::File>>,
     bytes: u64,
     unsynced: Unsynced<F>,
+    /// Says how far the log went, and outlives the process.
+    mark: LedgerFile<F>,
 }
 
 /// The files that must be synced to make everything durable that was written.
@@ -73,6 +76,7 @@ impl<F: Filesystem + Clone> Log<F> {
         limit_bytes: u64,
         segments: Vec<Segment>,
         active: Option<F::File>,
+        mark: LedgerFile<F>,
     ) -> Self {
         let bytes = segments.iter().map(|segment| segment.bytes).sum();
         Self {
@@ -83,6 +87,7 @@ impl<F: Filesystem + Clone> Log<F> {
             active: active.map(Arc::new),
             bytes,
             unsynced: Unsynced::nothing(),
+            mark,
         }
     }
 
@@ -119,13 +124,15 @@ impl<F: Filesystem + Clone> Log<F> {
         Ok(())
     }
 
-    /// Makes a chunk that was just appended durable, or takes it back.
-    pub(super) fn sync_or_undo(&mut self, chunk: &Chunk) -> io::Result<()> {
-        match self.unsynced.sync(&self.fs) {
-            Ok(()) => {
+    /// Has the mark say that a chunk was just appended, if `sync` once that is durable; or takes the chunk back.
+    pub(super) fn mark_or_undo(&mut self, chunk: &Chunk, sync: bool, mark: Ledger) -> io::Result<()> {
+        let synced = if sync { self.unsynced.sync(&self.fs) } else { Ok(()) };
+        match synced.and_then(|()| self.mark.note(mark)) {
+            Ok(()) if sync => {
                 self.unsynced = Unsynced::nothing();
                 Ok(())
             }
+            Ok(()) => Ok(()),
             Err(error) => {
                 if let (Some(file), Some(segment)) = (&self.active, self.segments.back_mut()) {
                     segment.bytes -= chunk.bytes.len() as u64;

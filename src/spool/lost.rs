@@ -9,6 +9,9 @@ pub enum Reason {
     Dropped,
     /// They were written and cannot be read again.
     Damaged,
+    /// The end of the log is missing or damaged. [`Lost::last`] is no record's number but the announcement's own, since
+    /// a bus may have had those before it.
+    CutShort,
 }
 
 impl Reason {
@@ -16,7 +19,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dropped => "dropped",
-            Self::Damaged => "damaged",
+            Self::Damaged | Self::CutShort => "damaged",
         }
     }
 }
@@ -26,7 +29,7 @@ impl Reason {
 pub struct Lost {
     /// The first lost sequence number.
     pub first: u64,
-    /// The last lost sequence number.
+    /// The number under which it is announced: that of the last lost record, but for [`Reason::CutShort`].
     pub last: u64,
     /// When the first was appended, or somewhat before.
     pub from: SystemTime,
@@ -39,7 +42,20 @@ pub struct Lost {
 impl Lost {
     /// How many records were lost.
     pub fn count(&self) -> u64 {
-        self.last.saturating_sub(self.first).saturating_add(1)
+        (self.last_lost() + 1).saturating_sub(self.first)
+    }
+
+    /// How many numbers of the log it stands for: of the lost records, and perhaps its own.
+    pub fn places(&self) -> u64 {
+        (self.last + 1).saturating_sub(self.first)
+    }
+
+    /// The number of the last lost record.
+    pub fn last_lost(&self) -> u64 {
+        match self.reason {
+            Reason::CutShort => self.last.saturating_sub(1),
+            Reason::Dropped | Reason::Damaged => self.last,
+        }
     }
 
     /// Adds what was lost right after, for the same reason; otherwise gives it back.
@@ -56,6 +72,11 @@ impl Lost {
 pub(super) fn micros(at: SystemTime) -> u64 {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The present, to the microsecond, as files keep it: so that what is told of it twice is told alike.
+pub(super) fn now() -> SystemTime {
+    time(micros(SystemTime::now()))
 }
 
 /// The time of microseconds since 1970.

@@ -13,16 +13,16 @@ use tracing::{info, warn};
 
 use super::{
     engine::{Engine, Keeper},
-    format::{self, SEGMENT_HEADER_BYTES},
+    format,
     fs::{Disk, Filesystem},
     lane::Lane,
-    ledger::{Ledger, LedgerFile, MAX_LANE_BYTES, MAX_LANES},
+    ledger::{LEDGER, Ledger, LedgerFile, MARK, MAX_LANE_BYTES, MAX_LANES},
     log::{Log, Segment, Unsynced},
-    lost::{Lost, Reason},
+    lost::{Lost, Reason, now},
     options::Options,
     recover::{Recovery, Survey, UNFINISHED, survey},
     shell::{Decode, Spool},
-    state::State,
+    state::{RESERVE_MIN, State},
 };
 
 const LOCK: &str = "lock";
@@ -91,13 +91,15 @@ pub(super) fn open_on<F: Filesystem + Clone>(
     let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
     fs.create_dir(dir).map_err(failed)?;
     let lock = fs.lock(&dir.join(LOCK)).map_err(failed)?.ok_or_else(|| OpenError::InUse(dir.to_owned()))?;
-    let now = SystemTime::now();
-    let survey = survey(&fs, dir, now).map_err(failed)?;
+    let now = now();
+    let survey = survey(&fs, dir, boot, now).map_err(failed)?;
     if let Some((file, version)) = survey.version {
         return Err(OpenError::Version { file, version });
     }
-    let identity = identity(&survey, boot).map_err(failed)?;
-    let opening = Opening { fs, dir, options, lanes, boot, identity, now };
+    let random = random().map_err(failed)?;
+    let identity = same_identity(&survey, boot).unwrap_or(random);
+    let origin = survey.known.as_ref().map_or(identity, |known| known.origin);
+    let opening = Opening { fs, dir, options, lanes, boot, identity, origin, now };
     opening.run(survey, lock).map_err(failed)
 }
 
@@ -108,12 +110,13 @@ struct Opening<'a, F> {
     lanes: &'a [&'a str],
     boot: [u8; 16],
     identity: u64,
+    origin: u64,
     now: SystemTime,
 }
 
 impl<F: Filesystem + Clone> Opening<'_, F> {
     fn run(self, mut survey: Survey, lock: F::Lock) -> io::Result<Opened<F>> {
-        let before = survey.ledger.newest.take().unwrap_or_default();
+        let before = survey.known.take().unwrap_or_default();
         let lanes = self.lanes(&survey, &before.cursors);
         let names: Vec<String> = self.lanes.iter().map(|&name| name.to_owned()).collect();
         let mut others = before.cursors;
@@ -122,15 +125,20 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
             others.pop_last();
         }
         let cursors = names.iter().cloned().zip(lanes.iter().map(Lane::committed));
-        // Before anything is appended: were this killed, the next start would find the same again.
+        // Before anything is appended: were this killed, the next start would find the same again. For that the mark
+        // comes first, since it says exactly what is given out.
         let ledger = Ledger {
             identity: self.identity,
+            origin: self.origin,
             boot: self.boot,
-            next: survey.next,
+            synced: self.options.sync_each(),
+            next: survey.lost_before,
+            reserved: survey.next + RESERVE_MIN,
             cursors: others.clone().into_iter().chain(cursors).collect(),
             ..Ledger::default()
         };
-        let file = LedgerFile::create(self.fs.clone(), self.dir, ledger.clone())?;
+        let mark = LedgerFile::create(self.fs.clone(), self.dir, MARK, ledger.clone())?;
+        let file = LedgerFile::create(self.fs.clone(), self.dir, LEDGER, ledger.clone())?;
         self.tidy()?;
         let lost = self.hole(&survey);
         let active = self.tail(&mut survey, lost.as_ref())?;
@@ -148,7 +156,7 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
         let limit_bytes = self.options.segment_limit();
         let state = State::new(&self.options, survey.next, survey.segments.clone(), lanes);
         Ok(Opened {
-            log: Log::new(self.fs.clone(), self.dir, limit_bytes, survey.segments, active),
+            log: Log::new(self.fs.clone(), self.dir, limit_bytes, survey.segments, active, mark),
             keeper: Keeper { file, last: ledger, others },
             recovery,
             engine: Arc::new(Engine {
@@ -158,6 +166,7 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
                 ready: names.iter().map(|_| Notify::new()).collect(),
                 names,
                 identity: self.identity,
+                origin: self.origin,
                 boot: self.boot,
                 state: Mutex::new(state),
                 work: Condvar::new(),
@@ -171,7 +180,7 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
     /// Each bus goes on where it was; one without a cursor begins with the oldest record.
     fn lanes(&self, survey: &Survey, cursors: &BTreeMap<String, u64>) -> Vec<Lane> {
         let oldest = survey.segments.first();
-        let first = oldest.map_or(survey.next.min(survey.end), |segment| segment.first);
+        let first = oldest.map_or(survey.end, |segment| segment.first);
         let lane = |name: &&str| {
             let cursor = cursors.get(*name).copied().unwrap_or(first);
             let mut lane = Lane::new(cursor);
@@ -202,8 +211,8 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
     /// What is known to be missing at the end.
     fn hole(&self, survey: &Survey) -> Option<Lost> {
         let from = survey.last.unwrap_or(self.now).min(self.now);
-        let (first, last) = (survey.end, survey.next.saturating_sub(1));
-        (first <= last).then_some(Lost { first, last, from, until: self.now, reason: Reason::Damaged })
+        let (first, last) = (survey.end, survey.lost_before);
+        (first < last).then_some(Lost { first, last, from, until: self.now, reason: Reason::CutShort })
     }
 
     /// The file to append to, if there is one: the last segment when it is sound, else one that begins with the hole.
@@ -215,7 +224,11 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
         if survey.sound && lost.is_none() {
             return Ok(last);
         }
-        let Some(lost) = lost else { return Ok(None) };
+        let Some(lost) = lost else {
+            // The next segment takes the place of one that holds nothing.
+            survey.segments.pop_if(|last| last.first == survey.end);
+            return Ok(None);
+        };
         let mut bytes = format::header(lost.first).to_vec();
         format::push_hole(&mut bytes, lost);
         let path = self.dir.join(format::segment_name(lost.first));
@@ -229,9 +242,8 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
             survey.segments.pop();
         }
         let segment =
-            Segment { first: lost.first, bytes: bytes.len() as u64, from: lost.until, until: lost.until };
+            Segment { first: lost.first, bytes: bytes.len() as u64, from: lost.from, until: lost.until };
         survey.segments.push(segment);
-        debug_assert!(bytes.len() > SEGMENT_HEADER_BYTES);
         Ok(Some(file))
     }
 }
@@ -241,6 +253,12 @@ impl<F: Filesystem + Clone> Opened<F> {
     /// into the ids of events.
     pub fn identity(&self) -> String {
         format!("{:016x}", self.engine.identity)
+    }
+
+    /// The identity that the log began with. It goes into the ids of announced losses, so that one that is told again
+    /// after damage is known.
+    pub fn origin(&self) -> String {
+        format!("{:016x}", self.engine.origin)
     }
 
     /// What was found.
@@ -258,19 +276,20 @@ impl<F: Filesystem + Clone> Opened<F> {
 }
 
 /// The same as before only where no number can have been given out that is not known now.
-fn identity(survey: &Survey, boot: [u8; 16]) -> io::Result<u64> {
-    let known = survey.sound && survey.ledger.damaged.is_empty() && survey.end == survey.next;
-    let same = |ledger: &&Ledger| known && ledger.boot == boot && boot != [0; 16] && !ledger.ahead;
-    if let Some(ledger) = survey.ledger.newest.as_ref().filter(same) {
-        return Ok(ledger.identity);
-    }
+fn same_identity(survey: &Survey, boot: [u8; 16]) -> Option<u64> {
+    let whole = survey.exact && survey.lost_before == survey.end && survey.ledger.damaged.is_empty();
+    let same = |known: &&Ledger| whole && known.boot == boot && boot != [0; 16];
+    survey.known.as_ref().filter(same).map(|known| known.identity)
+}
+
+fn random() -> io::Result<u64> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(u64::from_le_bytes(random))
 }
 
 /// Which life of the machine this is; all zeros where it cannot be told.
-fn boot() -> [u8; 16] {
+pub(super) fn boot() -> [u8; 16] {
     let text = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
     let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
     u128::from_str_radix(&digits, 16).unwrap_or(0).to_le_bytes()

@@ -221,8 +221,10 @@ fn keep_all<F: Filesystem + Clone>(engine: &Engine<F>, mut keeper: Keeper<F>) {
     loop {
         let state = engine.lock();
         let wait = sync_every.saturating_sub(synced.elapsed());
-        let urgent =
-            |state: &State| state.writer_ended || (!refused && state.failing.is_some() && !state.degraded);
+        let urgent = |state: &State| {
+            state.writer_ended
+                || (!refused && ((state.failing.is_some() && !state.degraded) || state.short_of_numbers()))
+        };
         let waited = engine.keep.wait_timeout_while(state, wait, |state| !urgent(state));
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let (last, urgent) = (state.writer_ended, urgent(&state));

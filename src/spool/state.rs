@@ -11,7 +11,7 @@ use super::{
     account::LaneAccount,
     lane::{Backlog, Batch, Lane},
     log::Segment,
-    lost::{Lost, Reason},
+    lost::{Lost, Reason, now},
     options::Options,
     pending::Pending,
     read::{Got, Source, Want},
@@ -34,6 +34,13 @@ impl Cached {
     }
 }
 
+/// The least numbers that are reserved at a time: at 2,000 a second, of eight seconds.
+pub(super) const RESERVE_MIN: u64 = 16 << 10;
+/// The most.
+pub(super) const RESERVE_MAX: u64 = 1 << 20;
+/// So many times what was given out since the last time is reserved for the next.
+pub(super) const RESERVE_TIMES: u64 = 8;
+
 /// Everything but the files.
 #[derive(Debug)]
 pub(super) struct State {
@@ -41,6 +48,8 @@ pub(super) struct State {
     pub(super) end: u64,
     /// The first number that is in no file, or not synced where each record is.
     pub(super) written: u64,
+    /// What each slot of the ledger says of the numbers that no bus was given.
+    pub(super) reserved: [u64; 2],
     /// The disk refuses writes, the ledger knows, and lanes are given what is not written.
     pub(super) degraded: bool,
     /// Why the last write failed, while it has not succeeded again.
@@ -86,6 +95,7 @@ impl State {
         Self {
             end,
             written: end,
+            reserved: [end.saturating_add(RESERVE_MIN); 2],
             degraded: false,
             failing: None,
             pending: Pending::new(options.buffer_bytes, options.chunk_limit()),
@@ -111,7 +121,7 @@ impl State {
         let counter = if read { &mut self.read } else { &mut self.own };
         *counter += 1;
         let message = make(self.end);
-        let (appended, at) = (Instant::now(), SystemTime::now());
+        let (appended, at) = (Instant::now(), now());
         if self.lanes.is_empty() {
             self.end += 1;
             self.written = self.end;
@@ -127,7 +137,7 @@ impl State {
     }
 
     pub(super) fn take(&mut self, lane: usize, messages: usize, bytes: usize) -> Take {
-        let limit = if self.degraded { self.end } else { self.written };
+        let limit = self.ready().min(self.reserved());
         let Some(one) = self.lanes.get_mut(lane) else { return Take::End };
         one.asked();
         if let Some(lost) = one.take_lost() {
@@ -143,6 +153,21 @@ impl State {
             }
             None => self.want(lane, next, limit, messages, bytes),
         }
+    }
+
+    /// The number before which a lane may be given everything, as far as it is reserved.
+    fn ready(&self) -> u64 {
+        if self.degraded { self.end } else { self.written }
+    }
+
+    /// Numbers from here on may be given to no bus before the ledger says so: both its slots, for one may be damaged.
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved[0].min(self.reserved[1])
+    }
+
+    /// More numbers should be reserved before lanes must wait for it.
+    pub(super) fn short_of_numbers(&self) -> bool {
+        self.reserved() < self.ready() + RESERVE_MIN / 4
     }
 
     fn take_cached(&mut self, lane: usize, at: usize, limit: u64, messages: usize, bytes: usize) -> Take {

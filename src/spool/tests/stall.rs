@@ -223,7 +223,8 @@ fn what_went_out_from_memory_only_is_not_numbered_again_after_a_kill() {
     let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
     assert_ne!(rig.engine.identity, identity);
     let lost = rig.drain(1).lost;
-    assert_eq!(lost.iter().map(|lost| (lost.first, lost.last)).collect::<Vec<_>>(), [(2, 51)]);
+    // As far as numbers were reserved, for nobody knows how many of them went out.
+    assert!(matches!(lost.as_slice(), [one] if one.first == 2 && one.last > 52), "{lost:?}");
 }
 
 #[test]
@@ -250,6 +251,8 @@ fn nor_when_only_some_of_it_was_written_before_the_kill() {
     assert_eq!(rig.engine.lock().written, 11);
     fs.crash(Death::Kill);
     let rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
-    assert_eq!((rig.recovery.lost.clone(), rig.recovery.next), (None, 11));
-    assert_ne!(rig.engine.identity, identity, "11 to 20 went out under the old one");
+    let lost =
+        rig.recovery.lost.clone().expect("11 to 20 went out to one bus, and the other does not get them");
+    assert!(lost.first == 11 && lost.last > 20 && rig.recovery.next == lost.last + 1, "{lost:?}");
+    assert_ne!(rig.engine.identity, identity);
 }
