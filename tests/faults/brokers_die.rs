@@ -6,7 +6,7 @@ use super::brokers::{Which, brokers};
 use super::consumer::all;
 use super::extent::{Chance, RATE, times};
 use super::flood::Simulated;
-use super::rig::{PATIENCE, Rig};
+use super::rig::{CATCHING_UP, Rig};
 use super::table::Row;
 
 #[test]
@@ -28,14 +28,14 @@ fn dies(name: &str, which: Which, times: u32) {
     let mut rig = Rig::start(&brokers, name, &source.source(), None);
     let flooding = source.flood(RATE);
     for _ in 0..times {
-        rig.wait_until_current(PATIENCE * 3);
+        rig.wait_until_current(CATCHING_UP);
         thread::sleep(chance.pause(200, 1_200));
         brokers.kill(which);
         thread::sleep(chance.pause(0, 500));
         brokers.restart(which);
     }
     flooding.end();
-    rig.settle(PATIENCE * 3, || source.mark());
+    rig.settle(CATCHING_UP, || source.mark());
     let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
     for verdict in verdicts.iter() {
         assert_eq!(verdict.dropped_gaps, 0, "there was room: {verdict:?}");

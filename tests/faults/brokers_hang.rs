@@ -7,7 +7,7 @@ use super::consumer::all;
 use super::extent::{RATE, is_long, seconds, times};
 use super::flood::Simulated;
 use super::netns;
-use super::rig::{PATIENCE, Rig};
+use super::rig::{CATCHING_UP, Rig};
 use super::table::Row;
 
 /// What is done to the broker, and undone.
@@ -82,14 +82,14 @@ fn hangs(which: Which, fault: &Fault) {
     let mut rig = Rig::start(&brokers, &name, &source.source(), None);
     let flooding = source.flood(RATE);
     for _ in 0..times {
-        rig.wait_until_current(PATIENCE * 3);
+        rig.wait_until_current(CATCHING_UP);
         (fault.begin)(&brokers, which);
         thread::sleep(time);
         (fault.end)(&brokers, which);
         rig.wait_for_progress();
     }
     flooding.end();
-    rig.settle(PATIENCE * 3, || source.mark());
+    rig.settle(CATCHING_UP, || source.mark());
     let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
     let dropped: Vec<u64> = verdicts.iter().map(|verdict| verdict.dropped_gaps).collect();
     row.note(format!("dropped by the log: {dropped:?}"));

@@ -9,7 +9,7 @@ use super::consumer::all;
 use super::extent::{RATE, is_long, seconds};
 use super::flood::Simulated;
 use super::judge::Message;
-use super::rig::{PATIENCE, Rig};
+use super::rig::{CATCHING_UP, PATIENCE, Rig};
 use super::table::Row;
 
 /// Resident memory that amibus may take.
@@ -39,7 +39,7 @@ fn kafka_is_away_for_long() {
     let [during, kafka_before] = rig.stored();
     brokers.restart(Which::Kafka);
     let begun = Instant::now();
-    rig.wait_until_current(outage * DRAIN_FACTOR + PATIENCE);
+    rig.wait_until_current(outage * DRAIN_FACTOR + CATCHING_UP);
     let drained = begun.elapsed();
     let kafka_took = rig.stored()[1] - kafka_before;
     flooding.end();

@@ -8,7 +8,7 @@ use super::consumer::all;
 use super::extent::{RATE, seconds, times};
 use super::flood::Simulated;
 use super::netns;
-use super::rig::{PATIENCE, Rig};
+use super::rig::{CATCHING_UP, Rig};
 use super::table::Row;
 use super::wire::Wire;
 
@@ -31,7 +31,7 @@ fn the_network_is_cut() {
     let wires = [brokers.wire(Which::Nats), brokers.wire(Which::Kafka), &to_source];
     for wire in wires.into_iter().cycle().take(wires.len() * times as usize) {
         for (cut, time) in [(Wire::half_open as fn(&Wire), half_open), (Wire::refuse, refused)] {
-            rig.wait_until_current(PATIENCE * 3);
+            rig.wait_until_current(CATCHING_UP);
             thread::sleep(PAUSE);
             cut(wire);
             thread::sleep(time);
@@ -40,7 +40,7 @@ fn the_network_is_cut() {
         }
     }
     flooding.end();
-    rig.settle(PATIENCE * 3, || source.mark());
+    rig.settle(CATCHING_UP, || source.mark());
     let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
     row.note(format!("{half_open:?} half-open, {refused:?} refused"));
     row.end(&verdicts);

@@ -23,6 +23,8 @@ const START_SECONDS: u64 = 30;
 const QUIET: Duration = Duration::from_millis(1_500);
 /// With nothing new for so long, nothing will come any more: longer than amibus's longest wait between two tries.
 const SILENT: Duration = Duration::from_secs(12);
+/// How long a backlog of a minute may take, also on a machine that is busy with much else.
+pub(super) const CATCHING_UP: Duration = Duration::from_secs(600);
 /// An event of this age is up to date.
 const CURRENT: Duration = Duration::from_secs(2);
 const SCRAPE_EVERY: Duration = Duration::from_millis(500);
@@ -156,6 +158,9 @@ impl Rig {
     }
 
     /// Waits until both buses bring what has just been sent, while events go on.
+    ///
+    /// # Panics
+    /// Where that takes much longer than a machine needs that has nothing else to do.
     pub(super) fn wait_until_current(&mut self, within: Duration) {
         self.wait("being up to date on both buses", within, |rig| {
             rig.read();
