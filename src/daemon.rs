@@ -26,12 +26,16 @@ use crate::{
         policy::Policy,
     },
     config::{self, Config},
-    filter::Filter,
+    filter::{Filter, Verdict},
     health::Health,
-    intake::{Intake, Seen},
+    intake::Intake,
     metrics::Metrics,
     normalize::Profile,
     outlet::Lane,
+    seen::{
+        Seen,
+        recover::{Past, recover},
+    },
     spool::{self, Spool},
     writer::Writer,
 };
@@ -149,7 +153,7 @@ impl Daemon {
                 action_ids: site.settings.action_ids.clone(),
                 metrics: self.metrics.server(&name),
                 health: Arc::clone(&self.health),
-                seen: site.seen.clone(),
+                seen: site.seen,
             };
             self.event_sessions.spawn(run_events(
                 Arc::clone(&site.settings),
@@ -344,10 +348,18 @@ fn site(
             "the spool was not closed; what was written is there"
         );
     }
-    let seen = Seen::since(recovery.last);
+    let last = recovery.last;
     let profile = Profile::new(&server.name, Some(server.charset.name()))?;
     let writer = Writer::new(profile, &config.prefix, &opened.identity())?.with_origin(&opened.origin());
     let writer = Arc::new(writer);
+    let past = Past {
+        dir: &dir,
+        writer: &writer,
+        last,
+        every_number: server.every_number,
+        filtered: config.filters.iter().any(|rule| rule.verdict == Verdict::Drop),
+    };
+    let seen = recover(&past).context("spool.dir")?;
     let decoder = Arc::clone(&writer);
     let spool = opened.start(Arc::new(move |body| decoder.read(body))).context("spool.dir")?;
     Ok(Site { settings: Arc::new(settings(server, action_ids)), writer, spool, seen, finals: Arc::default() })
@@ -381,6 +393,7 @@ pub fn settings(server: &config::Server, action_ids: &amibus_ami::ActionIds) -> 
         ping_interval: server.ping_interval,
         ping_deadline: server.ping_deadline,
         action_deadline: server.action_deadline,
+        every_number: server.every_number,
         backoff_min: server.reconnect_min,
         backoff_max: server.reconnect_max,
         slow_retry: server.retry_wrong_secret,

@@ -8,7 +8,7 @@
 //! | `daemon` | how the parts are put together, and taken apart |
 //! | `buses` | which buses there are: one line each |
 //! | `asterisk` | when to connect, and what the two sessions of a server do |
-//! | `intake`, `filter` | what an event session sees: kept or not, gap or not |
+//! | `intake`, `filter`, `seen` | what an event session sees: kept or not, gap or not |
 //! | `normalize`, `route`, `schema`, `writer`, `link` | how it is written |
 //! | `spool` | the durable log of a server, with a cursor for each bus |
 //! | `outlet` | one lane of a server to a bus: batch, publish, commit |
@@ -36,5 +36,6 @@ pub mod normalize;
 pub mod outlet;
 pub mod route;
 pub mod schema;
+pub mod seen;
 pub mod spool;
 pub mod writer;

@@ -16,11 +16,13 @@ use crate::{normalize::Notice, spool::Lost, writer::Writer};
 pub struct Gap {
     /// `disconnected` or `skipped`.
     pub reason: &'static str,
-    /// Asterisk's own numbers of the first and the last missed event, where it gives them.
-    pub missed: Option<(u64, u64)>,
-    /// When something was last seen.
+    /// How many events, where that can be told.
+    pub missed: Option<u64>,
+    /// Asterisk's own numbers, where it gives them: the missed ones are among these. All are, where they are as many.
+    pub range: Option<(u64, u64)>,
+    /// What was missed was not sent before.
     pub from: SystemTime,
-    /// When something was seen again.
+    /// Nor after.
     pub until: SystemTime,
 }
 
@@ -30,9 +32,10 @@ pub fn up(writer: &Writer, sequence: u64, asterisk: &str, boot: Option<&str>, re
     message(writer, "up", sequence, &data)
 }
 
-/// The link is down.
-pub fn down(writer: &Writer, sequence: u64, reason: &str) -> Message {
-    message(writer, "down", sequence, &json!({ "state": "down", "reason": reason }))
+/// The link is down. `seen` is when something was last seen of Asterisk.
+pub fn down(writer: &Writer, sequence: u64, reason: &str, seen: Option<SystemTime>) -> Message {
+    let seen = seen.and_then(time);
+    message(writer, "down", sequence, &json!({ "state": "down", "reason": reason, "seen": seen }))
 }
 
 /// Something was not seen, by no bus.
@@ -40,9 +43,9 @@ pub fn gap(writer: &Writer, sequence: u64, gap: &Gap) -> Message {
     let data = json!({
         "state": "gap",
         "reason": gap.reason,
-        "missed": gap.missed.map(|(first, last)| last - first + 1),
-        "first": gap.missed.map(|(first, _)| first),
-        "last": gap.missed.map(|(_, last)| last),
+        "missed": gap.missed,
+        "first": gap.range.map(|(first, _)| first),
+        "last": gap.range.map(|(_, last)| last),
         "from": time(gap.from),
         "until": time(gap.until),
         "bus": null,

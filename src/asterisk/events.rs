@@ -35,8 +35,11 @@ pub const IDENTITY_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a goodbye may take.
 pub const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
 
+/// How long nothing may come before a sink that waits is told.
+pub const TICK: Duration = Duration::from_millis(250);
+
 /// The actions that tell who is there, by their tokens. Those of snapshots are counted from [`SNAPSHOTS`].
-const IDENTIFY: [&str; 2] = ["CoreSettings", "CoreStatus"];
+const IDENTIFY: [&str; 3] = ["CoreSettings", "CoreStatus", "Ping"];
 const SNAPSHOTS: u64 = IDENTIFY.len() as u64;
 
 /// The server is seen from here on.
@@ -49,6 +52,8 @@ pub struct Up {
     pub boot: Option<String>,
     /// Whether this is the same run of Asterisk as before. What happened in between was missed all the same.
     pub resumed: bool,
+    /// What Asterisk's clock said after the login. Whatever this session does not see was sent before.
+    pub clock: Option<SystemTime>,
 }
 
 /// Where what is seen goes. Nothing here may wait: Asterisk ends a session that does not read.
@@ -67,6 +72,12 @@ pub trait EventSink: Send {
     fn read(&mut self, bytes: usize) {
         let _ = bytes;
     }
+    /// Whether [`EventSink::tick`] is to be called though nothing comes.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+    /// Nothing came for [`TICK`].
+    fn tick(&mut self) {}
 }
 
 /// Runs the event session of one server until `shutdown`.
@@ -122,6 +133,7 @@ pub(super) async fn watch(
     let mut watch = Watch::new(settings, sink, boot);
     loop {
         let snapshots_due = watch.snapshots_due();
+        let ticks = watch.up && watch.sink.is_waiting();
         let step = tokio::select! {
             () = shutdown.cancelled() => {
                 wire.leave(LEAVE_DEADLINE, |output, at| watch.hear(output, at)).await;
@@ -132,6 +144,10 @@ pub(super) async fn watch(
             step = wire.step(|output, at| watch.hear(output, at)) => step,
             () = at(snapshots_due) => {
                 watch.want_snapshots();
+                Ok(0)
+            }
+            () = sleep(TICK), if ticks => {
+                watch.sink.tick();
                 Ok(0)
             }
         };
@@ -265,7 +281,7 @@ impl<'a, S: EventSink> Watch<'a, S> {
         let resumed = boot.is_some() && boot == *self.last_boot;
         tracing::info!(server = self.settings.name, asterisk = version, boot, resumed, "logged in");
         self.last_boot.clone_from(&boot);
-        self.sink.up(Up { version, boot, resumed });
+        self.sink.up(Up { version, boot, resumed, clock: self.identity.clock });
         for held in std::mem::take(&mut self.held) {
             match held {
                 Held::Event(frame, at) => self.sink.event(frame.frame(), at),
@@ -299,8 +315,9 @@ impl<'a, S: EventSink> Watch<'a, S> {
         match result {
             Ok(reply) if reply.response.frame().is_success() => self.sink.snapshot(list, reply.items),
             Ok(reply) => {
-                let answer = reply.response;
-                tracing::debug!(server = self.settings.name, list, ?answer, "no snapshot");
+                let answer = reply.response.frame().first("Message").map(String::from_utf8_lossy);
+                let answer = answer.as_deref().unwrap_or("an Error without a message");
+                tracing::info!(server = self.settings.name, list, answer, "Asterisk gives no snapshot of it");
             }
             Err(error) => tracing::warn!(server = self.settings.name, list, %error, "no snapshot"),
         }

@@ -1,6 +1,10 @@
 //! Which Asterisk this is, and since when it runs.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use amibus_ami::{Frame, Reply};
+
+use crate::normalize::micros;
 
 /// What is known of the server at the other end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,10 +15,12 @@ pub(super) struct Identity {
     pub(super) version: Option<String>,
     /// When Asterisk was started, in its own words, from `CoreStatus`; not every user may ask for it.
     pub(super) boot: Option<String>,
+    /// What its clock said, from `Ping`, which every user may ask.
+    pub(super) clock: Option<SystemTime>,
 }
 
 impl Identity {
-    /// Takes in the answer to `CoreSettings` or `CoreStatus`.
+    /// Takes in the answer to `CoreSettings`, `CoreStatus` or `Ping`.
     pub(super) fn learn(&mut self, reply: &Reply) {
         let frame = reply.response.frame();
         if let Some(version) = text(&frame, "AsteriskVersion") {
@@ -22,6 +28,11 @@ impl Identity {
         }
         if let (Some(date), Some(time)) = (text(&frame, "CoreStartupDate"), text(&frame, "CoreStartupTime")) {
             self.boot = Some(format!("{date}T{time}"));
+        }
+        if frame.first("Ping").is_some()
+            && let Some(micros) = frame.first("Timestamp").and_then(micros)
+        {
+            self.clock = UNIX_EPOCH.checked_add(Duration::from_micros(micros));
         }
     }
 

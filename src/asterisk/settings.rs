@@ -105,6 +105,8 @@ pub struct ServerSettings {
     pub stable_after: Duration,
     /// The list actions whose items are given out after each login.
     pub snapshots: Vec<String>,
+    /// Whether the user sees every SequenceNumber, so that a missing one is a missed event.
+    pub every_number: bool,
     /// What a session will hold.
     pub limits: Limits,
     /// Where ActionIDs come from: one for the whole process.
@@ -136,6 +138,7 @@ impl ServerSettings {
             slow_retry: DEFAULT_SLOW_RETRY,
             stable_after: DEFAULT_STABLE_AFTER,
             snapshots: ["CoreShowChannels", "BridgeList", "QueueStatus"].map(str::to_owned).to_vec(),
+            every_number: true,
             limits: Limits::default(),
             action_ids,
         }

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     asterisk::{Actions, DownReason, EventSink, ServerSettings, Up, run_events},
     command::policy::Rule,
+    normalize::sequence_number,
 };
 
 /// What the connector may take beyond the time for connecting: a login that is refused takes Asterisk 1 s.
@@ -134,10 +135,19 @@ async fn reads(
         // The login of the session for actions is itself an event, for whoever may see it.
         _ => seen.marks(Instant::now() + LOOK_LIMIT).await,
     };
-    findings.push(match &classes {
-        Some(classes) => missing_classes(classes),
+    let lacks = classes.as_ref().map(lacking);
+    findings.push(match &lacks {
+        Some(lacks) => missing_classes(lacks),
         None => guessed_classes(seen),
     });
+    let sees_some = lacks.is_some_and(|lacks| !lacks.is_empty()) || seen.misses_numbers();
+    if settings.every_number && numbers == Some(true) && sees_some {
+        findings.push(Finding::Warning(
+            "SequenceNumbers are missing for this user, who does not see every event, and amibus will announce each as a \
+             gap: give it read = all and no eventfilter in manager.conf, or set sequence_numbers = \"some\" for this server"
+                .to_owned(),
+        ));
+    }
     findings.push(match timestamps {
         Some(true) => Finding::Fine("events carry Timestamp".to_owned()),
         Some(false) => Finding::Warning(
@@ -153,24 +163,25 @@ async fn reads(
     });
     match numbers {
         Some(true) => findings.push(Finding::Fine(
-            "events carry SequenceNumber: what was missed across a reconnect is counted".to_owned(),
+            "events carry SequenceNumber: what was missed is counted".to_owned(),
         )),
         Some(false) => findings.push(Finding::Warning(
-            "events carry no SequenceNumber, so what was missed across a reconnect cannot be counted: set debug = on \
-             in manager.conf"
+            "events carry no SequenceNumber, so what was missed across a reconnect cannot be counted, and what Asterisk \
+             throws away for a session that lags is not noticed: set debug = on in manager.conf"
                 .to_owned(),
         )),
         None => {}
     }
 }
 
-fn missing_classes(classes: &BTreeSet<String>) -> Finding {
+/// The usual classes that are not among these.
+fn lacking(classes: &BTreeSet<String>) -> Vec<String> {
     let has = |class: &str| classes.contains(class) || classes.contains("all");
-    let missing: Vec<String> = READ_CLASSES
-        .iter()
-        .filter(|(class, _)| !has(class))
-        .map(|(class, what)| format!("{class} ({what})"))
-        .collect();
+    let lacks = READ_CLASSES.iter().filter(|(class, _)| !has(class));
+    lacks.map(|(class, what)| format!("{class} ({what})")).collect()
+}
+
+fn missing_classes(missing: &[String]) -> Finding {
     if missing.is_empty() {
         return Finding::Fine("sees the events of every class".to_owned());
     }
@@ -227,6 +238,8 @@ struct State {
     logins: bool,
     /// Whether an event had a Timestamp, and whether it had a SequenceNumber.
     marks: Option<(bool, bool)>,
+    /// The first and the last SequenceNumber, and how many events had one.
+    numbers: Option<(u32, u32, u32)>,
 }
 
 impl Seen {
@@ -259,6 +272,12 @@ impl Seen {
         (marks.map(|(timestamp, _)| timestamp), marks.map(|(_, number)| number))
     }
 
+    /// Whether there are fewer numbers than from the first to the last. What is out of order at this moment counts too.
+    fn misses_numbers(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.numbers.is_some_and(|(first, last, count)| last - first >= count)
+    }
+
     fn proofs(&self) -> (bool, bool) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (state.booted, state.logins)
@@ -280,6 +299,10 @@ impl EventSink for Sink {
             } else if state.marks.is_none() {
                 state.marks =
                     Some((frame.first("Timestamp").is_some(), frame.first("SequenceNumber").is_some()));
+            }
+            if let Some(number) = sequence_number(&frame) {
+                let (first, last, count) = state.numbers.unwrap_or((number, number, 0));
+                state.numbers = Some((first.min(number), last.max(number), count.saturating_add(1)));
             }
             state.logins |= frame.is_event("SuccessfulAuth") || frame.is_event("ChallengeSent");
         });

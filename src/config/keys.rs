@@ -169,6 +169,15 @@ pub const SERVER: &[Key] = &[
         "The wait before logging in again when the login was refused.",
     ),
     Key::with_default(
+        "sequence_numbers",
+        KeyKind::Choice(&["all", "some"]),
+        "all",
+        "Which of Asterisk's SequenceNumbers (`debug = on` in manager.conf) this AMI user sees. `all`: one that is \
+         missing is a missed event, and announced by a `gap` message. `some`: the user has not `read = all`, or has an \
+         `eventfilter`, so that numbers are missing by nature; none is announced on a live session, and a gap after a \
+         disconnect has the range of numbers without a count.",
+    ),
+    Key::with_default(
         "action_deadline",
         KeyKind::Duration,
         "30s",

@@ -77,6 +77,8 @@ pub struct Server {
     pub reconnect_max: Duration,
     /// The wait after a refused login.
     pub retry_wrong_secret: Duration,
+    /// Whether the user sees every SequenceNumber, so that a missing one is a missed event.
+    pub every_number: bool,
     /// How long an action may take with its event list.
     pub action_deadline: Duration,
     /// List actions to publish after each (re)connect, spelled as Asterisk does.
@@ -195,6 +197,7 @@ fn server(section: &Section, faults: &mut Faults<'_>) -> Server {
         reconnect_min: duration("reconnect_min"),
         reconnect_max: duration("reconnect_max"),
         retry_wrong_secret: duration("retry_wrong_secret"),
+        every_number: values.text("sequence_numbers") != Some("some"),
         action_deadline: duration("action_deadline"),
         snapshot: snapshot(section, faults),
     }

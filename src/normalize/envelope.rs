@@ -196,6 +196,13 @@ fn id(profile: &Profile, head: &Head<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) 
     }
 }
 
+/// A boot as it stands in ids.
+pub fn boot_word(boot: &str) -> String {
+    let mut word = Vec::with_capacity(boot.len());
+    id_word(&mut word, boot);
+    String::from_utf8(word).unwrap_or_default()
+}
+
 fn id_word(out: &mut Vec<u8>, word: &str) {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
     out.extend(word.bytes().map(|byte| if safe(byte) { byte } else { b'-' }));

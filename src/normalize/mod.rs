@@ -35,8 +35,8 @@ use amibus_ami::Frame;
 use amibus_contract::{Kind, TopicError, message};
 use encoding_rs::Encoding;
 
-pub use envelope::{Encoded, ReadError, SEQUENCE_DIGITS, read};
-pub use number::{MAX_JUMP, Numbers, REORDER_WINDOW, sequence_number, timestamp_micros};
+pub use envelope::{Encoded, ReadError, SEQUENCE_DIGITS, boot_word, read};
+pub use number::{MAX_JUMP, Numbers, REORDER_WINDOW, micros, numbered_id, sequence_number, timestamp_micros};
 pub use restore::{RestoreError, restore};
 
 use crate::route;

@@ -35,14 +35,23 @@ pub fn sequence_number(frame: &Frame<'_>) -> Option<u32> {
 /// The moment that Asterisk gave an event, in microseconds since 1970.
 pub fn timestamp_micros(frame: &Frame<'_>) -> Option<u64> {
     let header = stamped(frame)?.next()?;
-    let (seconds, [b'.', micros @ ..]) = plain(&header, b"Timestamp")?.split_last_chunk::<7>()? else {
-        return None;
-    };
+    micros(plain(&header, b"Timestamp")?)
+}
+
+/// The microseconds since 1970 of a moment as Asterisk writes it: seconds, a point, six digits.
+pub fn micros(text: &[u8]) -> Option<u64> {
+    let (seconds, [b'.', micros @ ..]) = text.split_last_chunk::<7>()? else { return None };
     let digits = |text: &[u8], most: usize| {
         let valid = (1..=most).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
         valid.then(|| text.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
     };
     Some(digits(seconds, 11)? * 1_000_000 + digits(micros, 6)?)
+}
+
+/// The life of Asterisk and the number that an id was made of, if it was: `<server>:<boot>:<number>`.
+pub fn numbered_id<'i>(id: &'i str, server: &str) -> Option<(&'i str, u32)> {
+    let (boot, number) = id.strip_prefix(server)?.strip_prefix(':')?.split_once(':')?;
+    Some((boot, number.parse().ok()?))
 }
 
 /// The headers after `Event` and `Privilege`.

@@ -83,6 +83,7 @@ mod lane;
 pub mod ledger;
 mod log;
 mod lost;
+pub mod newest;
 mod open;
 mod options;
 mod pending;

@@ -54,14 +54,16 @@ fn every_link_state_fits() {
     let profile = Profile::new("pbx1", None).expect("a valid profile");
     let writer = Writer::new(profile, "ami", "log-1").expect("a valid prefix");
     let until = UNIX_EPOCH + Duration::from_millis(1_795_219_200_500);
-    let gap = |missed| link::Gap { reason: "skipped", missed, from: UNIX_EPOCH, until };
+    let gap = |missed, range| link::Gap { reason: "skipped", missed, range, from: UNIX_EPOCH, until };
     let items = [writer.data(Frame::parse(b"Event: CoreShowChannel\r\nPriority: 1"))];
     for message in [
         link::up(&writer, 1, "22.10.1", Some("2026-11-21T00:23:05"), false),
         link::up(&writer, 1, "22.10.1", None, true),
-        link::down(&writer, 2, "disconnected"),
-        link::gap(&writer, 3, &gap(Some((4711, 4828)))),
-        link::gap(&writer, 3, &gap(None)),
+        link::down(&writer, 2, "disconnected", None),
+        link::down(&writer, 2, "disconnected", Some(until)),
+        link::gap(&writer, 3, &gap(Some(118), Some((4711, 4828)))),
+        link::gap(&writer, 3, &gap(None, Some((4711, 4828)))),
+        link::gap(&writer, 3, &gap(None, None)),
         link::snapshot(&writer, 4, "CoreShowChannels", &items),
         link::snapshot(&writer, 4, "CoreShowChannels", &[]),
     ] {

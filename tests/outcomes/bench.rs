@@ -14,9 +14,10 @@ use amibus::{
     },
     filter::Filter,
     health::Health,
-    intake::{Intake, Seen},
+    intake::Intake,
     metrics::Metrics,
     normalize::Profile,
+    seen::Seen,
     spool::{self, Spool},
     writer::Writer,
 };
@@ -122,7 +123,7 @@ impl Bench {
             action_ids: self.settings.action_ids.clone(),
             metrics: self.metrics.server("pbx1"),
             health,
-            seen: Seen::since(None),
+            seen: Seen::new(true),
         };
         tokio::spawn(run_events(Arc::clone(&self.settings), intake, self.stop.clone()));
         let up = state.wait_for(|s| matches!(s, amibus::health::ServerState::Up { .. }));

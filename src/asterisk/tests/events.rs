@@ -101,7 +101,7 @@ async fn many_small_events_are_held_no_longer_than_few_large_ones() {
         for _ in 0..=HELD_BYTES / HELD_OVERHEAD_BYTES / 1_000 {
             server.says(&events).await;
         }
-        for asked in ["CoreSettings", "CoreStatus", "CoreShowChannels"] {
+        for asked in ["CoreSettings", "CoreStatus", "Ping", "CoreShowChannels"] {
             server.hears(asked).await;
         }
         assert!(begun.elapsed() < IDENTITY_DEADLINE);
@@ -117,6 +117,7 @@ async fn who_may_not_ask_is_still_up() {
         server.denies("CoreSettings").await;
         server.says("Event: A\n\n").await;
         server.denies("CoreStatus").await;
+        server.pongs().await;
         server.denies_snapshots().await;
     })
     .await;
@@ -131,6 +132,7 @@ async fn a_server_that_does_not_say_who_it_is_is_not_waited_for() {
         server.says("Event: A\n\n").await;
         server.hears("CoreSettings").await;
         server.hears("CoreStatus").await;
+        server.hears("Ping").await;
         server.hears("CoreShowChannels").await;
         assert_eq!(begun.elapsed(), IDENTITY_DEADLINE);
     })
@@ -149,6 +151,7 @@ async fn what_is_held_is_bounded() {
         }
         server.hears("CoreSettings").await;
         server.hears("CoreStatus").await;
+        server.hears("Ping").await;
         server.hears("CoreShowChannels").await;
         assert!(begun.elapsed() < IDENTITY_DEADLINE);
     })

@@ -82,6 +82,7 @@ async fn a_lost_connection_is_made_again() {
     let restarted =
         "Response: Success\nActionID: {id}\nCoreStartupDate: 2026-11-21\nCoreStartupTime: 13:00:00\n\n";
     server.answers("CoreStatus", restarted).await;
+    server.pongs().await;
     running.lines(7).await;
     assert_eq!(
         running.stop().await,

@@ -83,6 +83,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
         let status =
             "Response: Success\nActionID: {id}\nCoreStartupDate: 2026-11-21\nCoreStartupTime: 12:00:00\n\n";
         self.answers("CoreStatus", status).await;
+        self.pongs().await;
+    }
+
+    /// Says that it is noon.
+    pub(in crate::asterisk) async fn pongs(&mut self) {
+        let pong = "Response: Success\nActionID: {id}\nPing: Pong\nTimestamp: 1795262400.000001\n\n";
+        self.answers("Ping", pong).await;
     }
 
     pub(in crate::asterisk) async fn denies(&mut self, name: &str) {

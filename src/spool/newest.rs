@@ -1,0 +1,72 @@
+//! The newest records of a spool, in their order: for what a process before this one knew.
+
+use std::{io, path::Path, time::SystemTime};
+
+use amibus_contract::Bytes;
+
+use super::{
+    format,
+    fs::{Disk, Filesystem},
+    walk::{Step, Walk},
+};
+
+/// How much of a segment is read at a time.
+const READ_BYTES: usize = 1 << 20;
+
+/// A record.
+#[derive(Clone, Debug)]
+pub struct Newest {
+    /// Its number.
+    pub sequence: u64,
+    /// When it was appended.
+    pub at: SystemTime,
+    /// The body of the message.
+    pub body: Bytes,
+}
+
+/// Gives the records of the last `most_bytes` of the spool in `dir`, oldest first. Reads the segments that these are
+/// in; what is damaged is passed over. To be called while nobody appends.
+///
+/// # Errors
+/// Those of the disk.
+pub fn newest(dir: &Path, most_bytes: u64, visit: impl FnMut(Newest)) -> io::Result<()> {
+    newest_on(&Disk, dir, most_bytes, visit)
+}
+
+pub(super) fn newest_on<F: Filesystem + Clone>(
+    fs: &F,
+    dir: &Path,
+    most_bytes: u64,
+    mut visit: impl FnMut(Newest),
+) -> io::Result<()> {
+    let mut firsts: Vec<u64> = fs.list(dir)?.iter().filter_map(|name| format::segment_first(name)).collect();
+    firsts.sort_unstable();
+    // Newest first: a segment, where the next one begins, and how many bytes of it are beyond `most_bytes`.
+    let mut wanted = Vec::new();
+    let (mut bytes, mut until) = (0, u64::MAX);
+    for first in firsts.into_iter().rev() {
+        if bytes >= most_bytes {
+            break;
+        }
+        // A segment that was never finished has no header, and holds nothing.
+        if let Ok(walk) = Walk::open(fs, dir, first, READ_BYTES)? {
+            let length = walk.file_bytes()?;
+            wanted.push((walk, until, length.saturating_sub(most_bytes - bytes)));
+            bytes += length;
+        }
+        until = first;
+    }
+    for (mut walk, until, skip) in wanted.into_iter().rev() {
+        while walk.expected < until {
+            let offset = walk.offset;
+            match walk.step()? {
+                Step::Record { sequence, at, payload } if offset >= skip => {
+                    visit(Newest { sequence, at, body: payload });
+                }
+                Step::Record { .. } | Step::Hole(_) => {}
+                Step::End | Step::Bad(_) => break,
+            }
+        }
+    }
+    Ok(())
+}
