@@ -20,6 +20,9 @@ const INSIDE: &str = "AMIBUS_TEST_FAULTS_INSIDE";
 const FAR: &str = "10.77.0.6";
 /// Where amibus is.
 const NEAR: &str = "10.77.0.1";
+/// BBR, a machine's default here and there, takes the waiting of a busy machine's programs for the network's, and lets
+/// four small packets through at a time.
+const CONGESTION: &str = "echo reno >/proc/sys/net/ipv4/tcp_congestion_control";
 const START_SECONDS: u64 = 10;
 
 /// Runs the test of this name in a namespace of its own, and says so; or says no, where it is there already.
@@ -78,6 +81,7 @@ impl Way {
                  ip link set far up
                  ip route add 10.77.0.0/30 via 10.77.0.5
                  echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet
+                 {CONGESTION}
                  for chain in PREROUTING OUTPUT; do
                    iptables -t nat -A $chain -d {FAR} -p tcp -j DNAT --to-destination 127.0.0.1
                  done"
@@ -96,6 +100,7 @@ impl Way {
                     "ip addr add {NEAR}/30 dev near
                      ip link set near up
                      ip link set lo up
+                     {CONGESTION}
                      ip route add default via 10.77.0.2"
                 ),
             );
