@@ -1,5 +1,6 @@
 //! The tests of the whole: one binary, a module per promise.
 
+mod accounting;
 mod cli;
 mod e2e;
 mod normalize;

@@ -1,0 +1,126 @@
+//! What a bus that is away costs the other one, and how it catches up.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use amibus_services::Python;
+
+use super::{
+    rig::{PATIENCE, Rig},
+    scraper::{Scrape, Scraper},
+};
+
+const EVENTS_PER_SECOND: u64 = 2_000;
+const AWAY: Duration = Duration::from_secs(20);
+/// How long live traffic goes on while the backlog drains, at most: a busy machine may be no faster than that.
+const LIVE_DRAIN: Duration = Duration::from_secs(40);
+/// What the oldest message on a bus that works may be old, on a machine that does other things too.
+const LIVE_SECONDS: f64 = 5.0;
+/// Bounds what a backlog of 40,000 messages may cost in memory; the messages alone are twice that.
+const MAX_GROWTH_KIB: u64 = 48 << 10;
+
+#[test]
+fn a_bus_that_was_away_catches_up_while_live_traffic_goes_on() {
+    let mut rig = Rig::start("1GiB", "");
+    let file = rig.amibus.directory().join("stored.tsv");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/consume.py");
+    let words = ["nats", &rig.nats.url(), "ami", "AMI", &file.display().to_string()];
+    let consumer = Python::spawn(script, &words);
+    assert_eq!(consumer.line(PATIENCE).as_deref(), Some("ready"));
+    let scraper = Scraper::start(rig.amibus.port(0));
+    let flooding = rig.flood(EVENTS_PER_SECOND);
+    rig.wait("events flow", |lanes| lanes.iter().all(|lane| lane.published > EVENTS_PER_SECOND));
+    let resident = resident_kib(&rig);
+    rig.nats.kill();
+    let away = Instant::now();
+    thread::sleep(AWAY);
+    let grown = resident_kib(&rig).saturating_sub(resident);
+    rig.nats.restart();
+    let back = Instant::now();
+    rig.wait("the backlog is gone, or it is time to stop", |[nats, _]| {
+        nats.waiting < EVENTS_PER_SECOND / 4 || back.elapsed() > LIVE_DRAIN
+    });
+    let drained = Instant::now();
+    drop(flooding);
+    let done = rig.wait("the rest", |lanes| lanes.iter().all(|lane| lane.waiting == 0));
+
+    let scrapes = scraper.scrapes();
+    let rate = drain_rate(&scrapes, back);
+    let worst = worst_age(&scrapes, "zeromq", away, drained);
+    println!(
+        "NATS away for {AWAY:?} at {EVENTS_PER_SECOND}/s: drained at {rate:.0}/s ({:.1} times the live rate) in {:?}; \
+         meanwhile the oldest message waiting for ZeroMQ was at most {worst:.3} s old, and memory grew by {grown} KiB",
+        rate / EVENTS_PER_SECOND as f64,
+        drained - back,
+    );
+    assert!(rate > EVENTS_PER_SECOND as f64 / 4.0, "it hardly drains: {rate}/s");
+    assert!(worst < LIVE_SECONDS, "the other bus waited for {worst} s");
+    assert!(grown < MAX_GROWTH_KIB, "memory grew by {grown} KiB");
+    for lane in &done {
+        assert_eq!((lane.dropped, lane.dead_lettered), (0, 0), "{lane:?}");
+    }
+    stored_in_order(&file, done[0].published);
+}
+
+/// Every message is in the stream once, in the order of the log.
+fn stored_in_order(file: &Path, published: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        // The last line may be half written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let sequences: Vec<u64> = whole
+            .lines()
+            .map(|line| line.split('\t').nth(2).and_then(|word| word.parse().ok()).expect("a sequence"))
+            .collect();
+        if sequences.len() as u64 >= published {
+            assert_eq!(sequences.len() as u64, published, "stored more than once");
+            let wrong = sequences.windows(2).find(|pair| pair[1] != pair[0] + 1);
+            assert_eq!(wrong, None, "not in order, or not all");
+            return;
+        }
+        assert!(Instant::now() < deadline, "{} of {published} are stored", sequences.len());
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Messages a second on NATS while most of its backlog went: from the first scrape in which it took any again to the one
+/// where a tenth was left.
+fn drain_rate(scrapes: &[Scrape], back: Instant) -> f64 {
+    let points: Vec<(Instant, u64, u64)> = scrapes
+        .iter()
+        .filter(|scrape| scrape.at >= back)
+        .filter_map(|scrape| {
+            let lane = scrape.lanes.iter().find(|lane| lane.bus == "nats")?;
+            Some((scrape.at, lane.published, lane.waiting))
+        })
+        .collect();
+    let most = points.iter().map(|point| point.2).max().expect("scrapes");
+    let stuck = points.first().expect("scrapes").1;
+    let first = points.iter().rfind(|point| point.1 == stuck).expect("a first one");
+    let last = points.iter().find(|point| point.0 > first.0 && point.2 < most / 10).expect("it drained");
+    (last.1 - first.1) as f64 / (last.0 - first.0).as_secs_f64()
+}
+
+fn worst_age(scrapes: &[Scrape], bus: &str, from: Instant, until: Instant) -> f64 {
+    let within = scrapes.iter().filter(|scrape| (from..until).contains(&scrape.at));
+    let ages: BTreeMap<String, f64> = within.fold(BTreeMap::new(), |mut worst, scrape| {
+        for (bus, age) in &scrape.oldest {
+            let slot = worst.entry(bus.clone()).or_insert(0.0_f64);
+            *slot = slot.max(*age);
+        }
+        worst
+    });
+    ages.get(bus).copied().expect("the bus is scraped")
+}
+
+fn resident_kib(rig: &Rig) -> u64 {
+    let pid = rig.amibus.pid().expect("amibus runs");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("amibus lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).expect("VmRSS")
+}
