@@ -1,6 +1,10 @@
 //! Publishing to a JetStream stream: many in flight, each acknowledged by the stream that stored it.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use amibus_contract::{BoxFuture, Fault, FaultKind, Message, Outlet, Published, Reach};
 use async_nats::jetstream::{
@@ -13,10 +17,14 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 
 use crate::{
     dead, faults, headers,
+    held::{self, Held},
     hub::{Hub, Line},
     stream, subjects,
     window::Window,
 };
+
+/// How long the stream may be read before something is sent again.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
 type Acknowledged = (usize, Result<PublishAck, PublishError>);
 type Acks = FuturesUnordered<Pin<Box<dyn Future<Output = Acknowledged> + Send>>>;
@@ -29,11 +37,17 @@ pub(crate) struct JetOutlet {
     on: Option<(Arc<Line>, Context)>,
     /// Since the stream refused something that it may take later, and until it takes a whole batch.
     cautious: bool,
+    /// What the stream had when it was last read.
+    held: Held,
+    /// The stream was read, or need not be, on this connection.
+    looked: bool,
+    /// When the stream last confirmed something; before that nobody knows how long ago it was.
+    confirmed: Option<Instant>,
 }
 
 impl JetOutlet {
     pub(crate) fn new(hub: Arc<Hub>, stream: String) -> Self {
-        Self { hub, stream, on: None, cautious: false }
+        Self { hub, stream, on: None, cautious: false, held: Held::default(), looked: false, confirmed: None }
     }
 
     async fn ready(&mut self) -> Result<(Arc<Line>, Context), Fault> {
@@ -43,11 +57,46 @@ impl JetOutlet {
         {
             return Ok((Arc::clone(line), context.clone()));
         }
-        self.on = None;
+        (self.on, self.looked) = (None, false);
         let line = self.hub.line().await?;
         let context = self.hub.context(&line.dialled);
         self.on = Some((Arc::clone(&line), context.clone()));
         Ok((line, context))
+    }
+
+    /// Reads what the stream has of a batch that may be a repeat which it has forgotten.
+    async fn look(&mut self, line: &Line, context: &Context, batch: &[Message]) -> Result<(), Fault> {
+        let Some(stream) = line.stream.as_ref().filter(|_| !batch.is_empty()) else { return Ok(()) };
+        self.held.pass(batch);
+        let window = stream.duplicate_window;
+        let remembered = self.confirmed.is_some_and(|at| at.elapsed() < window / 2);
+        let due = (!self.looked && !remembered) || self.held.ends_before(batch);
+        self.looked = true;
+        if !due {
+            return Ok(());
+        }
+        let before = line.dialled.refused_so_far();
+        let looking = tokio::time::timeout(LOOK_LIMIT, held::look(context, stream, batch));
+        let looked = tokio::select! {
+            biased;
+            looked = looking => looked.unwrap_or_else(|_| Err("it took too long".to_owned())),
+            said = line.dialled.refused(before, |said| said.contains("\"$JS.")) => Err(said.to_string()),
+            () = line.dialled.lost() => return Err(faults::lost()),
+        };
+        match looked {
+            Ok(held) => self.held = held,
+            Err(why) => {
+                self.held = Held::default();
+                let stream = &self.stream;
+                tracing::warn!(
+                    stream,
+                    ?window,
+                    why,
+                    "cannot look for what is there; older repeats come in twice"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// How many messages of one key may be in flight; see the crate's notes on order.
@@ -66,6 +115,9 @@ impl JetOutlet {
             Ok(ready) => ready,
             Err(fault) => return Published::until(0, Reach::Stored, fault),
         };
+        if let Err(fault) = self.look(&line, &context, batch).await {
+            return Published::until(0, Reach::Stored, fault);
+        }
         let keys = batch.iter().map(|message| &*message.key).collect();
         let mut window = Window::new(keys, self.hub.settings.max_in_flight, self.max_per_key(&line));
         let mut acks = Acks::new();
@@ -76,6 +128,10 @@ impl JetOutlet {
             }
             while let Some(index) = window.next() {
                 let Some(message) = batch.get(index) else { break };
+                if self.held.has(message) {
+                    window.confirm(index);
+                    continue;
+                }
                 match send(&context, message).await {
                     Ok(ack) => acks.push(Box::pin(async move { (index, ack.await) })),
                     Err(error) => self.settle(&mut window, &on, (index, Err(error))),
@@ -106,6 +162,9 @@ impl JetOutlet {
             }
         }
         let published = window.finish(Reach::Stored);
+        if published.safe > 0 {
+            self.confirmed = Some(Instant::now());
+        }
         match &published.fault {
             Some(fault) if fault.kind == FaultKind::Refused => self.cautious = true,
             None if !batch.is_empty() => self.cautious = false,
@@ -137,6 +196,9 @@ impl JetOutlet {
         let (line, context) = self.ready().await?;
         let subject = subjects::dead(&message.topic);
         let id = format!("dead:{}", &*message.attributes.id);
+        if self.held.has_dead(&id) {
+            return Ok(true);
+        }
         let mut map = async_nats::HeaderMap::new();
         headers::put(&mut map, async_nats::header::NATS_MESSAGE_ID, &id);
         let publish = PublishMessage::build().payload(dead::message(message, cause)).headers(map);

@@ -45,7 +45,7 @@ pub const KEYS: &[Key] = &[
         "duplicate_window",
         KeyKind::Duration,
         "2min",
-        "How long the stream that is made remembers ids, to drop repeats.",
+        "How long the stream that is made remembers ids, to drop repeats. What is sent again later, after amibus or the server was away, is first looked for in the stream, where that may be read ($JS.API.CONSUMER.>).",
     ),
     Key::with_default(
         "commands",

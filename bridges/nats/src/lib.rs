@@ -4,6 +4,7 @@
 //! - `dial` connects, logs in and tells what happens to a connection; `hub` keeps the one connection that all
 //!   outlets publish on, `stream` looks after the JetStream stream.
 //! - `window` decides which message may leave when; `jet` and `core` are the two outlets that use it.
+//! - `held` reads what the stream has before anything is sent again that its duplicate window may have forgotten.
 //! - `inlet` takes commands: `service` as a NATS micro service, `pull` from a JetStream stream; `handle` is the
 //!   way back.
 //! - `client` is the other side of the bus, and `probe` tries it all.
@@ -31,6 +32,7 @@ mod dial;
 mod faults;
 mod handle;
 mod headers;
+mod held;
 mod hub;
 mod inlet;
 mod jet;

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 
 use crate::{
     dial::{self, Dialled, Role},
-    faults,
+    faults, held,
     hub::Hub,
     settings::{CommandSettings, Settings, StreamSettings},
     stream, subjects,
@@ -74,6 +74,7 @@ async fn events(
          its configuration, or with more replicas"
             .to_owned(),
     );
+    repeats(context, settings, &config, dialled, lines).await?;
     if let Some(how) = stream::forgets(&config) {
         lines.push(format!("warning: stream {} has {how}", config.name));
     }
@@ -93,6 +94,46 @@ async fn events(
         }
     }
     may_publish(context, settings, dialled, lines).await
+}
+
+/// How what is sent again is kept from being stored twice: what waits in the spool may be sent again as late as
+/// `spool.max_age`, for which no window is long enough.
+async fn repeats(
+    context: &Context,
+    settings: &Settings,
+    config: &Config,
+    dialled: &Dialled,
+    lines: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let (name, window) = (&config.name, config.duplicate_window);
+    let least = settings.least_duplicate_window();
+    if window < least {
+        lines.push(format!(
+            "warning: stream {name} remembers ids for {window:?}: a message whose acknowledgement was lost may be sent \
+             again up to {least:?} later (connect_timeout, ack_timeout, ping_interval), and would be stored twice; nats \
+             stream edit {name} --dupe-window={}s",
+            least.as_secs()
+        ));
+    }
+    let before = dialled.refused_so_far();
+    let may = tokio::select! {
+        biased;
+        may = held::may_look(context, config, &settings.prefix, CHECK_SERVER) => may,
+        said = dialled.refused(before, |said| said.contains("\"$JS.")) => Err(said.to_string()),
+        () = dialled.lost() => return Err(faults::lost()),
+    };
+    lines.push(match may {
+        Ok(()) => "what is sent again later than that, after amibus or the server was away, is first looked for in the \
+                   stream"
+            .to_owned(),
+        Err(why) => format!(
+            "warning: stream {name} may not be read ({why}): what is sent again more than {window:?} later, after amibus \
+             or the server was away, is stored twice; allow publishing to $JS.API.CONSUMER.CREATE.{name}.> and \
+             $JS.API.CONSUMER.MSG.NEXT.{name}.>, or let the stream remember ids for as long as either may be away \
+             (nats stream edit {name} --dupe-window=...)"
+        ),
+    });
+    Ok(())
 }
 
 /// Whether we may publish. The stream is told to expect another name, so it refuses what we send, and keeps nothing;

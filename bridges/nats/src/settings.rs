@@ -87,6 +87,12 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }
 
+    /// How long a stream must at least remember ids: as long as it may take from sending a message to sending it again
+    /// on another connection, while the server still reads the old one.
+    pub(crate) fn least_duplicate_window(&self) -> Duration {
+        2 * (self.dial_limit() + self.ack_timeout + self.ping_interval)
+    }
+
     /// How long connecting may take when every server has to be tried.
     pub(crate) fn dial_limit(&self) -> Duration {
         self.connect_timeout * u32::try_from(self.servers.len()).unwrap_or(1).max(1)

@@ -11,3 +11,4 @@ mod logins;
 mod order;
 mod rig;
 mod streams;
+mod window;
