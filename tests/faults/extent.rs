@@ -23,9 +23,11 @@ pub(super) fn times(short: u32, long: u32) -> u32 {
     if is_long() { long } else { short }
 }
 
-/// How long, in seconds.
+/// How long, in seconds; at most `AMIBUS_TEST_FAULTS_SECONDS`.
 pub(super) fn seconds(short: u64, long: u64) -> Duration {
-    Duration::from_secs(if is_long() { long } else { short })
+    let most = env::var("AMIBUS_TEST_FAULTS_SECONDS").ok();
+    let most = most.map_or(u64::MAX, |given| given.parse().expect("AMIBUS_TEST_FAULTS_SECONDS is a number"));
+    Duration::from_secs(if is_long() { long } else { short }.min(most))
 }
 
 /// Chance, with a seed that is told.
