@@ -279,6 +279,6 @@ fn reserve(next: u64, last: &Ledger) -> u64 {
     if last.reserved >= next + more / 2 { last.reserved } else { next + more }
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -61,6 +61,7 @@
 //! | both slots of the mark damaged | the ledger: at most a second older, so a little is repeated |
 //! | all four damaged | every bus starts at the oldest record; what it had is repeated under the same ids; numbers go on a million ahead |
 //! | a cursor before the oldest segment | `dropped` up to there |
+//! | a full disk | the oldest segment goes, until there is room to begin |
 //!
 //! How far the log went is *proven* by a ledger that was closed in order, by a mark of the same life of the machine, and,
 //! where every record was synced before it was given out, by the log itself. After a kill -9 the mark proves it: written

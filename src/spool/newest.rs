@@ -13,19 +13,20 @@ use super::{
 /// How much of a segment is read at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// A record.
+/// A record, or a place where records are missing.
 #[derive(Clone, Debug)]
 pub struct Newest {
-    /// Its number.
+    /// Its number; the last that is missing.
     pub sequence: u64,
-    /// When it was appended.
+    /// When it was appended; when it was found missing.
     pub at: SystemTime,
-    /// The body of the message.
-    pub body: Bytes,
+    /// The body of the message; `None` where records are missing.
+    pub body: Option<Bytes>,
 }
 
 /// Gives the records of the last `most_bytes` of the spool in `dir`, oldest first. Reads the segments that these are
-/// in; what is damaged is passed over. To be called while nobody appends.
+/// in; what is damaged is passed over, and told
+/// where the spool has a hole for it. To be called while nobody appends.
 ///
 /// # Errors
 /// Those of the disk.
@@ -61,9 +62,10 @@ pub(super) fn newest_on<F: Filesystem + Clone>(
             let offset = walk.offset;
             match walk.step()? {
                 Step::Record { sequence, at, payload } if offset >= skip => {
-                    visit(Newest { sequence, at, body: payload });
+                    visit(Newest { sequence, at, body: Some(payload) });
                 }
-                Step::Record { .. } | Step::Hole(_) => {}
+                Step::Record { .. } => {}
+                Step::Hole(lost) => visit(Newest { sequence: lost.last, at: lost.until, body: None }),
                 Step::End | Step::Bad(_) => break,
             }
         }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::{
-    engine::{Engine, Keeper},
+    engine::{Engine, Keeper, is_full},
     format,
     fs::{Disk, Filesystem},
     lane::Lane,
@@ -91,16 +91,27 @@ pub(super) fn open_on<F: Filesystem + Clone>(
     let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
     fs.create_dir(dir).map_err(failed)?;
     let lock = fs.lock(&dir.join(LOCK)).map_err(failed)?.ok_or_else(|| OpenError::InUse(dir.to_owned()))?;
-    let now = now();
-    let survey = survey(&fs, dir, boot, now).map_err(failed)?;
-    if let Some((file, version)) = survey.version {
-        return Err(OpenError::Version { file, version });
-    }
-    let random = random().map_err(failed)?;
-    let identity = same_identity(&survey, boot).unwrap_or(random);
-    let origin = survey.known.as_ref().map_or(identity, |known| known.origin);
-    let opening = Opening { fs, dir, options, lanes, boot, identity, origin, now };
-    opening.run(survey, lock).map_err(failed)
+    let (now, random) = (now(), random().map_err(failed)?);
+    let opened = loop {
+        let survey = survey(&fs, dir, boot, now).map_err(failed)?;
+        if let Some((file, version)) = survey.version {
+            return Err(OpenError::Version { file, version });
+        }
+        let identity = same_identity(&survey, boot).unwrap_or(random);
+        let origin = survey.known.as_ref().map_or(identity, |known| known.origin);
+        let opening =
+            Opening { fs: fs.clone(), dir, options: options.clone(), lanes, boot, identity, origin, now };
+        let oldest = survey.segments.first().filter(|_| survey.segments.len() > 1).map(|oldest| oldest.first);
+        match (opening.run(survey), oldest) {
+            (Err(error), Some(first)) if is_full(&error) => {
+                warn!(dir = %dir.display(), first, %error, "the oldest segment goes");
+                fs.remove(&dir.join(format::segment_name(first))).map_err(failed)?;
+            }
+            (opened, _) => break opened.map_err(failed)?,
+        }
+    };
+    *opened.engine.file_lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+    Ok(opened)
 }
 
 struct Opening<'a, F> {
@@ -115,7 +126,7 @@ struct Opening<'a, F> {
 }
 
 impl<F: Filesystem + Clone> Opening<'_, F> {
-    fn run(self, mut survey: Survey, lock: F::Lock) -> io::Result<Opened<F>> {
+    fn run(self, mut survey: Survey) -> io::Result<Opened<F>> {
         let before = survey.known.take().unwrap_or_default();
         let lanes = self.lanes(&survey, &before.cursors);
         let names: Vec<String> = self.lanes.iter().map(|&name| name.to_owned()).collect();
@@ -172,7 +183,7 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
                 work: Condvar::new(),
                 keep: Condvar::new(),
                 unsynced: Mutex::new(Unsynced::nothing()),
-                file_lock: Mutex::new(Some(lock)),
+                file_lock: Mutex::new(None),
             }),
         })
     }

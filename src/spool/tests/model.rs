@@ -216,6 +216,13 @@ impl World {
         Ok(())
     }
 
+    /// The room of a file that goes.
+    fn give_back(&mut self, path: &Path) {
+        let gone = self.names.get(path).and_then(|inode| self.inodes.get(*inode));
+        let gone = gone.map_or(0, |inode| inode.now.len());
+        self.free_bytes = self.free_bytes.map(|free| free + gone);
+    }
+
     fn inode(&mut self, file: &ModelFile) -> io::Result<&mut Inode> {
         if self.dead || self.life != file.life {
             return Err(dead());
@@ -341,18 +348,15 @@ impl Filesystem for Model {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let change = || NameChange::Rename(from.to_owned(), to.to_owned());
-        self.world().name(change(), change())
+        let mut world = self.world();
+        world.give_back(to);
+        world.name(change(), change())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let change = || NameChange::Unlink(path.to_owned());
         let mut world = self.world();
-        let gone = world
-            .names
-            .get(path)
-            .and_then(|inode| world.inodes.get(*inode))
-            .map_or(0, |inode| inode.now.len());
-        world.free_bytes = world.free_bytes.map(|free| free + gone);
+        world.give_back(path);
         world.name(change(), change())
     }
 

@@ -175,6 +175,22 @@ fn on_a_full_disk_the_oldest_segments_go_and_publishing_goes_on() {
 }
 
 #[test]
+fn on_a_full_disk_it_starts_all_the_same() {
+    let fs = Model::new(1);
+    let mut rig = filled(&fs);
+    assert!(rig.store());
+    fs.crash(Death::Kill);
+    fs.set_free(Some(0));
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    let seen = rig.drain(1);
+    assert!(
+        matches!(seen.lost.as_slice(), [one] if (one.first, one.reason) == (1, Reason::Dropped)),
+        "{seen:?}"
+    );
+    assert_eq!((seen.next, seen.messages.is_empty()), (Some(101), false));
+}
+
+#[test]
 fn on_a_full_disk_with_nothing_to_give_events_go_out_from_memory() {
     let fs = Model::new(1);
     let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
