@@ -24,6 +24,7 @@ const LIVE_SECONDS: f64 = 5.0;
 const MAX_GROWTH_KIB: u64 = 48 << 10;
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the measurement is for whoever runs it")]
 fn a_bus_that_was_away_catches_up_while_live_traffic_goes_on() {
     let mut rig = Rig::start("1GiB", "");
     let file = rig.amibus.directory().join("stored.tsv");
