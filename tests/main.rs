@@ -3,5 +3,6 @@
 mod accounting;
 mod cli;
 mod e2e;
+mod gaps;
 mod normalize;
 mod outcomes;

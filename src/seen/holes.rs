@@ -82,6 +82,8 @@ pub struct Holes {
     highest: Option<u32>,
     /// Where an unconfirmed jump led to.
     far: Option<u32>,
+    /// Numbers up to the next one are not missing.
+    passes_over: bool,
     /// Ascending, and so by age.
     open: VecDeque<Hole>,
     round: Round,
@@ -123,11 +125,15 @@ impl Holes {
             return true;
         };
         if number.checked_sub(1) == Some(highest) {
-            (self.highest, self.far) = (Some(number), None);
+            (self.highest, self.far, self.passes_over) = (Some(number), None, false);
             return true;
         }
         if number <= highest {
             self.fill(number);
+            return true;
+        }
+        if std::mem::take(&mut self.passes_over) {
+            self.highest = Some(number);
             return true;
         }
         let far = self.far.filter(|&far| number > far && number - far <= MAX_JUMP);
@@ -191,6 +197,16 @@ impl Holes {
         if let Some(hole) = self.open.front_mut() {
             hole.first = hole.first.max(last.saturating_add(1));
         }
+    }
+
+    /// Numbers up to the next one are told otherwise.
+    pub fn pass_over(&mut self) {
+        self.passes_over = true;
+    }
+
+    /// No longer.
+    pub fn go_on(&mut self) {
+        self.passes_over = false;
     }
 
     /// Forgets every hole.

@@ -58,6 +58,7 @@ pub fn recover(past: &Past<'_>) -> io::Result<Seen> {
     {
         seen.recent.restart_unsure(some_time);
     }
+    seen.holes.go_on();
     seen.numbers = Numbers::new(seen.holes.highest());
     if past.filtered {
         seen.forget_what_was_filtered(newest.unwrap_or(SystemTime::UNIX_EPOCH));
@@ -92,7 +93,11 @@ impl Replay {
     fn take(&mut self, writer: &Writer, record: &Newest) {
         self.oldest.get_or_insert(record.at);
         self.newest = Some(record.at);
-        let Some(message) = writer.read(record.body.clone()) else { return };
+        let Some(body) = &record.body else {
+            // What was in these records was read, and is told as lost by the log.
+            return self.seen.holes.pass_over();
+        };
+        let Some(message) = writer.read(body.clone()) else { return };
         match message.topic.kind() {
             Kind::Event => self.event(writer.server(), &message, record.at),
             Kind::Link => self.link(&message, record),
