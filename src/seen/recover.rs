@@ -91,12 +91,12 @@ struct Replay {
 
 impl Replay {
     fn take(&mut self, writer: &Writer, record: &Newest) {
-        self.oldest.get_or_insert(record.at);
-        self.newest = Some(record.at);
         let Some(body) = &record.body else {
             // What was in these records was read, and is told as lost by the log.
             return self.seen.holes.pass_over();
         };
+        self.oldest.get_or_insert(record.at);
+        self.newest = Some(record.at);
         let Some(message) = writer.read(body.clone()) else { return };
         match message.topic.kind() {
             Kind::Event => self.event(writer.server(), &message, record.at),

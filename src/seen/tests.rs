@@ -197,6 +197,17 @@ fn a_forged_number_from_far_ahead_makes_no_gap() {
 }
 
 #[test]
+fn what_the_log_lost_of_the_past_is_no_hole_in_the_numbers() {
+    let mut seen = fresh();
+    event(&mut seen, 1, 0);
+    seen.holes.pass_over();
+    event(&mut seen, 5, 0);
+    assert!(!seen.is_waiting());
+    event(&mut seen, 7, 0);
+    assert_eq!(seen.settle(at(1))[0].range, Some((6, 6)));
+}
+
+#[test]
 fn what_is_waited_for_is_bounded() {
     let mut seen = fresh();
     let mut told = 0;

@@ -18,15 +18,14 @@ const READ_BYTES: usize = 1 << 20;
 pub struct Newest {
     /// Its number; the last that is missing.
     pub sequence: u64,
-    /// When it was appended; when it was found missing.
+    /// When it was appended; when it was found missing, or somewhat before.
     pub at: SystemTime,
     /// The body of the message; `None` where records are missing.
     pub body: Option<Bytes>,
 }
 
-/// Gives the records of the last `most_bytes` of the spool in `dir`, oldest first. Reads the segments that these are
-/// in; what is damaged is passed over, and told
-/// where the spool has a hole for it. To be called while nobody appends.
+/// Gives the records of the last `most_bytes` of the spool in `dir`, oldest first, and the places between them where
+/// some are missing or damaged. Reads the segments that these are in. To be called while nobody appends.
 ///
 /// # Errors
 /// Those of the disk.
@@ -57,16 +56,24 @@ pub(super) fn newest_on<F: Filesystem + Clone>(
         }
         until = first;
     }
+    let mut last_at = SystemTime::UNIX_EPOCH;
     for (mut walk, until, skip) in wanted.into_iter().rev() {
         while walk.expected < until {
             let offset = walk.offset;
             match walk.step()? {
                 Step::Record { sequence, at, payload } if offset >= skip => {
+                    last_at = at;
                     visit(Newest { sequence, at, body: Some(payload) });
                 }
                 Step::Record { .. } => {}
                 Step::Hole(lost) => visit(Newest { sequence: lost.last, at: lost.until, body: None }),
-                Step::End | Step::Bad(_) => break,
+                Step::End | Step::Bad(_) => {
+                    // In the last segment this is the end; in another one the rest is missing.
+                    if until < u64::MAX {
+                        visit(Newest { sequence: until.saturating_sub(1), at: last_at, body: None });
+                    }
+                    break;
+                }
             }
         }
     }

@@ -151,6 +151,30 @@ fn a_hole_that_was_waited_for_when_amibus_was_killed_is_told_by_the_next_one() {
 }
 
 #[test]
+fn what_a_filter_kept_out_of_the_spool_is_not_counted_as_missed() {
+    let stage = Stage::new(|_| {});
+    let mut bridge = stage.bridge("[[filter]]\ndo = \"drop\"\nfields.Tag = [\"noise\"]\n");
+    stage.flood("seen", 5);
+    let first = stage.sim.next_sequence();
+    stage.flood("noise", 5);
+    stage.flood("seen", 1);
+    bridge.until("the flood", 6, of("seen"));
+    bridge.kill();
+    stage.flood("noise", 5);
+    bridge.start();
+    bridge.until_up(2);
+    stage.flood("last", 1);
+    bridge.until("the gap", 1, |message| message["type"] == "ami.link.gap");
+    let gaps = bridge.links("gap");
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!((&gaps[0]["reason"], &gaps[0]["missed"]), (&json!("disconnected"), &Value::Null));
+    assert!(
+        gaps[0]["first"].as_u64() <= Some(first) && gaps[0]["last"].as_u64() > Some(first + 6),
+        "{gaps:?}"
+    );
+}
+
+#[test]
 fn a_call_that_ends_unseen_is_corrected_by_the_snapshot() {
     let stage = Stage::new(|options| options.talk = std::time::Duration::from_millis(800));
     let bridge = stage.bridge("");
