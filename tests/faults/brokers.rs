@@ -1,7 +1,8 @@
 //! One NATS and one Kafka for all faults, each behind a wire that can be cut. A test has them alone.
 
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use amibus_services::{Kafka, KafkaOptions, Nats};
 
@@ -35,13 +36,33 @@ pub(super) struct Brokers {
     kafka_wire: Wire,
 }
 
+/// The turn of one test: no other runs. The brokers, if it wants them.
+pub(super) struct Turn(MutexGuard<'static, Option<Brokers>>);
+
+/// Waits for it.
+pub(super) fn turn() -> Turn {
+    static BROKERS: Mutex<Option<Brokers>> = Mutex::new(None);
+    Turn(BROKERS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
 /// The brokers, alone, running and reachable.
-pub(super) fn brokers() -> MutexGuard<'static, Brokers> {
-    static BROKERS: OnceLock<Mutex<Brokers>> = OnceLock::new();
-    let mutex = BROKERS.get_or_init(|| Mutex::new(Brokers::start()));
-    let mut brokers = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-    brokers.heal();
-    brokers
+pub(super) fn brokers() -> Turn {
+    let mut turn = turn();
+    turn.0.get_or_insert_with(Brokers::start).heal();
+    turn
+}
+
+impl Deref for Turn {
+    type Target = Brokers;
+    fn deref(&self) -> &Brokers {
+        self.0.as_ref().expect("the brokers were asked for")
+    }
+}
+
+impl DerefMut for Turn {
+    fn deref_mut(&mut self) -> &mut Brokers {
+        self.0.as_mut().expect("the brokers were asked for")
+    }
 }
 
 impl Brokers {

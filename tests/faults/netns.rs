@@ -15,6 +15,8 @@ use std::process::Command;
 
 use amibus_services::Program;
 
+use super::brokers::turn;
+
 const INSIDE: &str = "AMIBUS_TEST_FAULTS_INSIDE";
 /// Where the test and all servers are.
 const FAR: &str = "10.77.0.6";
@@ -33,6 +35,7 @@ pub(super) fn done_inside(test: &str) -> bool {
     if is_inside() {
         return false;
     }
+    let _turn = turn();
     let root = fs::read_to_string("/proc/self/status").is_ok_and(|text| text.contains("\nUid:\t0\t"));
     let status = Command::new("unshare")
         .args(if root { ["-n"].as_slice() } else { ["-r", "-n"].as_slice() })
