@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +20,8 @@ const AWAY: Duration = Duration::from_secs(20);
 const LIVE_DRAIN: Duration = Duration::from_secs(40);
 /// What the oldest message on a bus that works may be old, on a machine that does other things too.
 const LIVE_SECONDS: f64 = 5.0;
+/// How long leaving may take: what `shutdown.drain` allows, and closing.
+const LEAVES_WITHIN: Duration = Duration::from_secs(8);
 /// Bounds what a backlog of 40,000 messages may cost in memory; the messages alone are twice that.
 const MAX_GROWTH_KIB: u64 = 48 << 10;
 
@@ -27,11 +29,7 @@ const MAX_GROWTH_KIB: u64 = 48 << 10;
 #[expect(clippy::print_stdout, reason = "the measurement is for whoever runs it")]
 fn a_bus_that_was_away_catches_up_while_live_traffic_goes_on() {
     let mut rig = Rig::start("1GiB", "");
-    let file = rig.amibus.directory().join("stored.tsv");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/consume.py");
-    let words = ["nats", &rig.nats.url(), "ami", "AMI", &file.display().to_string()];
-    let consumer = Python::spawn(script, &words);
-    assert_eq!(consumer.line(PATIENCE).as_deref(), Some("ready"));
+    let (file, _consumer) = consumer(&rig);
     let scraper = Scraper::start(rig.amibus.port(0));
     let flooding = rig.flood(EVENTS_PER_SECOND);
     rig.wait("events flow", |lanes| lanes.iter().all(|lane| lane.published > EVENTS_PER_SECOND));
@@ -65,6 +63,40 @@ fn a_bus_that_was_away_catches_up_while_live_traffic_goes_on() {
         assert_eq!((lane.dropped, lane.dead_lettered), (0, 0), "{lane:?}");
     }
     stored_in_order(&file, done[0].published);
+}
+
+/// Leaves in time with a bus away, loses nothing by it, and goes on where it was.
+#[test]
+fn what_is_left_at_sigterm_waits_for_the_next_start() {
+    let mut rig = Rig::start("1GiB", "[shutdown]\ndrain = \"2s\"\n");
+    let (file, _consumer) = consumer(&rig);
+    let flooding = rig.flood(EVENTS_PER_SECOND);
+    rig.wait("events flow", |lanes| lanes.iter().all(|lane| lane.published > EVENTS_PER_SECOND));
+    rig.nats.kill();
+    rig.wait("a backlog", |[nats, _]| nats.waiting > EVENTS_PER_SECOND);
+    drop(flooding);
+    let before = rig.wait("the other bus has all", |[_, zeromq]| zeromq.waiting == 0);
+    let begun = Instant::now();
+    rig.amibus.stop();
+    assert!(begun.elapsed() < LEAVES_WITHIN, "it left after {:?}", begun.elapsed());
+    rig.nats.restart();
+    rig.start_amibus();
+    let after = rig.wait("the rest", |lanes| lanes.iter().all(|lane| lane.own > 0 && lane.waiting == 0));
+    let [nats, zeromq] = &after;
+    // The end of the session was told as it left; on the way to ZeroMQ nothing was left.
+    assert!(nats.recovered > before[0].waiting, "{before:?} {after:?}");
+    assert_eq!((zeromq.recovered, nats.dropped), (0, 0), "{after:?}");
+    stored_in_order(&file, before[0].published + nats.published);
+}
+
+/// Stores what is in the stream.
+fn consumer(rig: &Rig) -> (PathBuf, Python) {
+    let file = rig.amibus.directory().join("stored.tsv");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/consume.py");
+    let words = ["nats", &rig.nats.url(), "ami", "AMI", &file.display().to_string()];
+    let consumer = Python::spawn(script, &words);
+    assert_eq!(consumer.line(PATIENCE).as_deref(), Some("ready"));
+    (file, consumer)
 }
 
 /// Every message is in the stream once, in the order of the log.

@@ -66,6 +66,11 @@ impl Rig {
     /// Kills amibus and starts it again.
     pub(super) fn kill_amibus(&mut self) {
         self.amibus.kill();
+        self.start_amibus();
+    }
+
+    /// Starts amibus, which does not run.
+    pub(super) fn start_amibus(&mut self) {
         self.amibus.restart(START_SECONDS, |process| get(process.port(0), "/live").is_some());
     }
 
