@@ -40,7 +40,8 @@ pub struct Seen {
     disconnect: Option<Disconnect>,
     /// Every event is seen, so that each missing number is a missed event.
     every_number: bool,
-    /// What a process before this one saw last is known up to this number only, since its filters left no trace.
+    /// What a process before this one saw is known up to this number only, since its filters left no trace, or what it
+    /// told was lost with records of the log.
     uncounted_from: Option<u32>,
     /// Whether it was said that numbers are missing often.
     told_many: bool,
@@ -139,7 +140,7 @@ impl Seen {
     pub fn event(&mut self, number: Option<u32>, stamp: Option<u64>, read: SystemTime) -> Vec<Gap> {
         let contiguous = self.note(number, stamp, read);
         let mut gaps = self.due(read);
-        gaps.extend(contiguous.map(Disconnect::gap));
+        gaps.extend(contiguous.map(|open| self.without_count(open)));
         gaps
     }
 
@@ -158,7 +159,15 @@ impl Seen {
 
     /// The session has ended before a number told what was missed ahead of it.
     pub fn give_up(&mut self) -> Option<Gap> {
-        self.disconnect.take().map(Disconnect::gap)
+        let open = self.disconnect.take()?;
+        Some(self.without_count(open))
+    }
+
+    /// No number is missing, as far as it is known.
+    fn without_count(&mut self, open: Disconnect) -> Gap {
+        let unsure = self.uncounted_from.take().zip(self.holes.highest());
+        let range = unsure.filter(|(first, highest)| first <= highest);
+        Gap { range: range.map(|(first, highest)| (first.into(), highest.into())), ..open.gap() }
     }
 
     /// Gives the disconnect that is to be told without numbers, since none are missing or none come.

@@ -50,9 +50,10 @@ pub struct Past<'a> {
 /// # Errors
 /// Those of the disk.
 pub fn recover(past: &Past<'_>) -> io::Result<Seen> {
-    let mut replay = Replay { seen: Seen::new(past.every_number), oldest: None, newest: None, quiet: false };
+    let mut replay =
+        Replay { seen: Seen::new(past.every_number), oldest: None, newest: None, quiet: false, lost: None };
     newest(past.dir, NEWEST_BYTES, |record| replay.take(past.writer, &record))?;
-    let Replay { mut seen, oldest, newest, .. } = replay;
+    let Replay { mut seen, oldest, newest, lost, .. } = replay;
     if seen.recent.earliest().is_none()
         && let Some(some_time) = oldest.or(past.last)
     {
@@ -62,6 +63,10 @@ pub fn recover(past: &Past<'_>) -> io::Result<Seen> {
     seen.numbers = Numbers::new(seen.holes.highest());
     if past.filtered {
         seen.forget_what_was_filtered(newest.unwrap_or(SystemTime::UNIX_EPOCH));
+    }
+    if let Some((first, from)) = lost {
+        seen.uncounted_from = Some(seen.uncounted_from.map_or(first, |known| known.min(first)));
+        seen.recent.reach_back(from);
     }
     Ok(seen)
 }
@@ -87,13 +92,14 @@ struct Replay {
     newest: Option<SystemTime>,
     /// No event came since the link went up.
     quiet: bool,
+    /// The first number, and the time, from which on what was told may have been lost with records of the log.
+    lost: Option<(u32, SystemTime)>,
 }
 
 impl Replay {
     fn take(&mut self, writer: &Writer, record: &Newest) {
         let Some(body) = &record.body else {
-            // What was in these records was read, and is told as lost by the log.
-            return self.seen.holes.pass_over();
+            return self.lost();
         };
         self.oldest.get_or_insert(record.at);
         self.newest = Some(record.at);
@@ -105,12 +111,24 @@ impl Replay {
         }
     }
 
+    /// What was in these records was read, and is told as lost by the log. But a gap among them told what was not
+    /// read: the next gap covers that again.
+    fn lost(&mut self) {
+        let seen = &mut self.seen;
+        let from = seen.recent.earliest().or(self.newest);
+        if let (None, Some(highest), Some(from)) = (self.lost, seen.holes.highest(), from) {
+            self.lost = Some((highest.saturating_add(1), from));
+        }
+        seen.holes.pass_over();
+    }
+
     fn event(&mut self, server: &str, message: &Message, at: SystemTime) {
         let seen = &mut self.seen;
         let number = numbered_id(&message.attributes.id, server).map(|(boot, number)| {
             if seen.boot.as_deref() != Some(boot) {
                 seen.holes.restart();
                 seen.boot = Some(boot.to_owned());
+                self.lost = None;
             }
             number
         });
@@ -143,6 +161,7 @@ impl Replay {
         if !resumed {
             seen.holes.restart();
             seen.boot = boot;
+            self.lost = None;
         }
         if seen.recent.earliest().is_none() {
             seen.recent.restart_unsure(record.at);
@@ -169,6 +188,11 @@ impl Replay {
             }
         }
         let last = data.get("last").and_then(Value::as_u64).and_then(|last| u32::try_from(last).ok());
+        let first = data.get("first").and_then(Value::as_u64);
+        if reason == Some("disconnected") {
+            // It covers what was lost before it.
+            self.lost.take_if(|(lost, _)| first.is_some_and(|first| first <= (*lost).into()));
+        }
         if let (Some("disconnected" | "skipped"), Some(last)) = (reason, last) {
             self.seen.holes.forget_to(last);
         }
