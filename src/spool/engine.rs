@@ -36,6 +36,8 @@ pub(super) struct Engine<F: Filesystem> {
     /// Tells the keeper that a ledger is wanted, and whoever finishes that a thread has ended.
     pub(super) keep: Condvar,
     pub(super) ready: Vec<Notify>,
+    /// Tells those who wait for their records to be written.
+    pub(super) passed: Notify,
     pub(super) unsynced: Mutex<Unsynced<F>>,
     pub(super) file_lock: Mutex<Option<F::Lock>>,
 }
@@ -58,6 +60,7 @@ impl Engine<Disk> {
             work: Condvar::new(),
             keep: Condvar::new(),
             ready: Vec::new(),
+            passed: Notify::new(),
             unsynced: Mutex::new(Unsynced::nothing()),
             file_lock: Mutex::new(None),
         }
@@ -92,6 +95,7 @@ impl<F: Filesystem + Clone> Engine<F> {
 
     pub(super) fn wake_lanes(&self) {
         self.ready.iter().for_each(Notify::notify_one);
+        self.passed.notify_waiters();
     }
 
     /// Writes one chunk.
@@ -113,12 +117,12 @@ impl<F: Filesystem + Clone> Engine<F> {
             Ok(()) => {
                 state.written = chunk.end;
                 state.pending.written(chunk);
-                if state.short_of_numbers() {
-                    self.keep.notify_all();
-                }
                 if state.failing.take().is_some() {
                     info!(dir = %self.dir.display(), "the spool is written again");
                     state.degraded = false;
+                }
+                if state.ledger_is_wanted() {
+                    self.keep.notify_all();
                 }
                 Wrote::Chunk
             }
@@ -220,8 +224,7 @@ impl<F: Filesystem + Clone> Engine<F> {
         let (ledger, failing, stored) = {
             let state = self.lock();
             let lanes = self.names.iter().cloned().zip(state.lanes.iter().map(Lane::committed));
-            let failing = state.failing.is_some();
-            let ahead = failing || state.lanes.iter().any(|lane| lane.next > state.written);
+            let (failing, ahead) = (state.failing.is_some(), state.is_ahead());
             let next = if ahead || last { state.end } else { state.written };
             let clean = last && synced && state.pending.is_empty();
             let ledger = Ledger {
@@ -234,12 +237,19 @@ impl<F: Filesystem + Clone> Engine<F> {
             };
             // Twice, so that both slots have it: only then may segments go, and numbers be given out.
             let stored = state.lanes.iter().all(|lane| lane.stored == [lane.committed(); 2])
-                && state.reserved == [ledger.reserved; 2];
+                && state.reserved == [ledger.reserved; 2]
+                && state.ahead == [ledger.ahead; 2];
             (ledger, failing, stored)
         };
         if !stored || ledger != keeper.last {
-            let slot = keeper.file.store(ledger.clone())?;
+            let slot = keeper.file.store(ledger.clone()).inspect_err(|_| {
+                // Either slot may say so by now.
+                self.lock().ahead.iter_mut().for_each(|ahead| *ahead &= ledger.ahead);
+            })?;
             let mut state = self.lock();
+            if let Some(ahead) = state.ahead.get_mut(slot) {
+                *ahead = ledger.ahead;
+            }
             if let Some(reserved) = state.reserved.get_mut(slot) {
                 *reserved = ledger.reserved;
             }
@@ -253,9 +263,9 @@ impl<F: Filesystem + Clone> Engine<F> {
             // Some may have waited for numbers.
             self.wake_lanes();
         }
-        if failing && keeper.last.ahead {
+        if failing {
             let mut state = self.lock();
-            state.degraded = state.failing.is_some();
+            state.degraded = state.failing.is_some() && state.ahead == [true; 2];
             drop(state);
             self.wake_lanes();
         }

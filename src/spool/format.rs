@@ -26,7 +26,7 @@ pub enum Fault {
     /// Not the beginning of a segment.
     #[error("not the header of a segment")]
     Header,
-    /// A segment of a later version of amibus.
+    /// Of another version of amibus.
     #[error("version {0} of the format is not known")]
     Version(u32),
     /// A length that no record has.

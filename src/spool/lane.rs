@@ -127,10 +127,15 @@ impl Lane {
         }
     }
 
-    /// Hands out what was lost.
+    /// Hands out what was lost. Where that is nothing but the place of an announcement, since this bus had all that the
+    /// others lost, there is nothing to tell.
     pub(super) fn take_lost(&mut self) -> Option<Lost> {
         let lost = self.lost.take()?;
         self.handed = self.next;
+        if lost.count() == 0 {
+            self.asked();
+            return None;
+        }
         Some(lost)
     }
 

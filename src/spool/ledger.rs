@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use super::{
-    format::{MAX_SEQUENCE, u32_at, u64_at},
+    format::{Fault, MAX_SEQUENCE, u32_at, u64_at},
     fs::Filesystem,
 };
 
@@ -20,7 +20,8 @@ pub const MAX_LANES: usize = 32;
 pub const MAX_LANE_BYTES: usize = 64;
 
 const MAGIC: &[u8; 8] = b"AMILEDGR";
-const VERSION: u32 = 2;
+/// The version of the format, which is not that of the segments.
+pub const VERSION: u32 = 2;
 const CLEAN: u32 = 1;
 const AHEAD: u32 = 2;
 const SYNCED: u32 = 4;
@@ -34,7 +35,7 @@ pub struct Ledger {
     pub generation: u64,
     /// The spool was closed, with everything written and synced.
     pub clean: bool,
-    /// Records that are not in any file may have gone out.
+    /// Records that are not in any file may have gone out. Both slots say so before any does.
     pub ahead: bool,
     /// Each record was synced before any bus was given it.
     pub synced: bool,
@@ -78,12 +79,19 @@ impl Ledger {
         out
     }
 
-    fn decode(slot: &[u8]) -> Option<Self> {
-        let slot = slot.get(..SLOT_BYTES)?;
-        let sound = crc32fast::hash(slot.get(..CRC_AT)?) == u32_at(slot, CRC_AT);
-        if !sound || !slot.starts_with(MAGIC) || u32_at(slot, 8) != VERSION {
-            return None;
+    /// Any fault but [`Fault::Version`] is damage.
+    fn decode(slot: &[u8]) -> Result<Self, Fault> {
+        let content = slot.get(..CRC_AT).filter(|_| slot.len() >= SLOT_BYTES).ok_or(Fault::Checksum)?;
+        if !slot.starts_with(MAGIC) || crc32fast::hash(content) != u32_at(slot, CRC_AT) {
+            return Err(Fault::Checksum);
         }
+        match u32_at(slot, 8) {
+            VERSION => Self::fields(slot).ok_or(Fault::Checksum),
+            other => Err(Fault::Version(other)),
+        }
+    }
+
+    fn fields(slot: &[u8]) -> Option<Self> {
         let (flags, next) = (u32_at(slot, 20), u64_at(slot, 48));
         let mut cursors = BTreeMap::new();
         let mut rest = slot.get(LANES_AT..CRC_AT)?;
@@ -116,8 +124,8 @@ pub(super) struct Found {
     pub(super) newest: Option<Ledger>,
     /// The older one.
     pub(super) older: Option<Ledger>,
-    /// Where slots are damaged.
-    pub(super) damaged: Vec<u64>,
+    /// Where slots cannot be read, and why.
+    pub(super) damaged: Vec<(u64, Fault)>,
 }
 
 /// Reads a file; one that is missing has neither slots nor damage.
@@ -132,11 +140,11 @@ pub(super) fn read<F: Filesystem>(fs: &F, dir: &Path, name: &str) -> io::Result<
         let mut slot = vec![0; SLOT_BYTES];
         let read = fs.read_at(&file, &mut slot, offset)?;
         match Ledger::decode(slot.get(..read).unwrap_or_default()) {
-            Some(ledger) => match &found.newest {
+            Ok(ledger) => match &found.newest {
                 Some(newest) if newest.generation > ledger.generation => found.older = Some(ledger),
                 _ => found.older = found.newest.replace(ledger),
             },
-            None => found.damaged.push(offset),
+            Err(fault) => found.damaged.push((offset, fault)),
         }
     }
     Ok(found)
@@ -146,6 +154,19 @@ impl Found {
     /// The slots that can be read.
     pub(super) fn slots(&self) -> impl Iterator<Item = &Ledger> {
         self.newest.iter().chain(&self.older)
+    }
+
+    /// Whether the file is there, with nothing wrong.
+    pub(super) fn is_whole(&self) -> bool {
+        self.newest.is_some() && self.damaged.is_empty()
+    }
+
+    /// The version of a slot that another version of amibus wrote.
+    pub(super) fn version(&self) -> Option<u32> {
+        self.damaged.iter().find_map(|(_, fault)| match fault {
+            Fault::Version(version) => Some(*version),
+            _ => None,
+        })
     }
 }
 
@@ -171,6 +192,17 @@ impl<F: Filesystem> LedgerFile<F> {
         fs.rename(&fresh, &path)?;
         fs.sync_dir(dir)?;
         Ok(Self { fs, file: Arc::new(file), generation: ledger.generation })
+    }
+
+    /// Writes both slots of a file that is there, as it was `found`, the older one first: for a disk that has no room for
+    /// another file.
+    pub(super) fn renew(fs: F, dir: &Path, name: &str, found: &Found, ledger: &Ledger) -> io::Result<Self> {
+        let file = Arc::new(fs.open(&dir.join(name), true)?);
+        let generation = found.newest.as_ref().map_or(0, |newest| newest.generation);
+        let mut renewed = Self { fs, file, generation };
+        renewed.store(ledger.clone())?;
+        renewed.store(ledger.clone())?;
+        Ok(renewed)
     }
 
     /// Writes the next slot, durably; answers which one of the two.

@@ -30,12 +30,14 @@
 //!    of the log. Recovery does not repair a segment, it begins the next one.
 //! 3. A bus is given a record once it is written (`flush_interval` above 0) or synced (`flush_interval` 0), the mark says
 //!    so, and its number is below `reserved` in both slots of the ledger. The one exception is a disk that refuses
-//!    writes: then records go out from memory, once the ledger says so.
+//!    writes: then records go out from memory, once both slots of the ledger say so (`ahead`). They stop saying so as
+//!    soon as everything that went out is written. Whoever answers a message elsewhere waits for the same
+//!    ([`Spool::written`]), though not for ever.
 //! 4. A segment goes when every cursor of a configured bus, in both slots of the ledger, has passed it; or as the oldest,
 //!    over `max_bytes`, `max_age` or on a full disk: then each bus that had not read it all gets a [`Lost`].
 //! 5. No number is ever given out twice: recovery goes on behind every number that may have been. Where anything was
-//!    discarded, or the machine was started anew, the log gets a new identity on top. Records keep the ids that they
-//!    were written with.
+//!    discarded, ledger or mark are damaged, or the machine was started anew, the log gets a new identity on top. Records
+//!    keep the ids that they were written with.
 //! 6. A loss has an id of its own: the identity that the log began with (`origin`, which stays), the bus, the reason,
 //!    the first number, and the number that it is told under. Told again it has the same times, so the same bytes. It
 //!    is told under the last lost number, except at the log's end: a bus may have had that one, so it takes the next.
@@ -58,14 +60,18 @@
 //! | the same, or a whole log, and nothing proves that no more was given out (see below) | the hole goes up to `reserved`: so many at most |
 //! | damage in an older segment | `damaged` from there to the segment's end, for each bus that had not passed it |
 //! | a damaged slot of the ledger, or both | the mark |
+//! | a damaged slot of the mark | the other one; it is what the machine's end leaves, so it is not called damage |
 //! | both slots of the mark damaged | the ledger: at most a second older, so a little is repeated |
 //! | all four damaged | every bus starts at the oldest record; what it had is repeated under the same ids; numbers go on a million ahead |
 //! | a cursor before the oldest segment | `dropped` up to there |
-//! | a full disk | the oldest segment goes, until there is room to begin |
+//! | a full disk | the slots are written in place; if a hole needs room, the oldest segment goes until there is; the last one stays, and without room amibus does not start |
+//! | a slot or a segment of another version of the format | amibus does not start |
 //!
 //! How far the log went is *proven* by a ledger that was closed in order, by a mark of the same life of the machine, and,
-//! where every record was synced before it was given out, by the log itself. After a kill -9 the mark proves it: written
-//! bytes outlive the process, so a log that ends before the mark lost them otherwise, and one that ends at it is whole.
+//! where every record was synced before it was given out, by the log itself, if the machine was started anew or the mark
+//! is whole. After a kill -9 the mark proves it: written bytes outlive the process, so a log that ends before the mark
+//! lost them otherwise, and one that ends at it is whole. Only a kill while the disk refuses writes, or before the ledger
+//! says that it does so no more (some milliseconds), leaves it open, like a power failure.
 //! After a power failure with `flush_interval` above 0 nothing proves it, and records that one bus had may be missing
 //! for the others: that is announced as `damaged`, up to the reserved number. What cannot be known: a record that was
 //! written, but not yet marked (some microseconds) and then cut off, looks like one that was never written. No bus had

@@ -16,7 +16,7 @@ use super::{
     format,
     fs::{Disk, Filesystem},
     lane::Lane,
-    ledger::{LEDGER, Ledger, LedgerFile, MARK, MAX_LANE_BYTES, MAX_LANES},
+    ledger::{self, Found, LEDGER, Ledger, LedgerFile, MARK, MAX_LANE_BYTES, MAX_LANES},
     log::{Log, Segment, Unsynced},
     lost::{Lost, Reason, now},
     options::Options,
@@ -34,16 +34,15 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("the spool {0} is in use by another process")]
     InUse(PathBuf),
-    /// A later amibus wrote it.
-    #[error(
-        "the spool's file {file} has version {version} of the format; this amibus knows {}",
-        format::VERSION
-    )]
+    /// Another version of amibus wrote it.
+    #[error("the spool's file {file} has version {version} of the format; this amibus knows {known}")]
     Version {
         /// The file's name.
         file: String,
         /// Its version.
         version: u32,
+        /// The version that such a file should have.
+        known: u32,
     },
     /// More buses, or longer names, than a ledger holds.
     #[error("a spool has at most {MAX_LANES} buses, with names of at most {MAX_LANE_BYTES} bytes")]
@@ -95,7 +94,9 @@ pub(super) fn open_on<F: Filesystem + Clone>(
     let opened = loop {
         let survey = survey(&fs, dir, boot, now).map_err(failed)?;
         if let Some((file, version)) = survey.version {
-            return Err(OpenError::Version { file, version });
+            let slots = [LEDGER, MARK].contains(&file.as_str());
+            let known = if slots { ledger::VERSION } else { format::VERSION };
+            return Err(OpenError::Version { file, version, known });
         }
         let identity = same_identity(&survey, boot).unwrap_or(random);
         let origin = survey.known.as_ref().map_or(identity, |known| known.origin);
@@ -148,8 +149,8 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
             cursors: others.clone().into_iter().chain(cursors).collect(),
             ..Ledger::default()
         };
-        let mark = LedgerFile::create(self.fs.clone(), self.dir, MARK, ledger.clone())?;
-        let file = LedgerFile::create(self.fs.clone(), self.dir, LEDGER, ledger.clone())?;
+        let mark = self.slots(MARK, &survey.mark, &ledger)?;
+        let file = self.slots(LEDGER, &survey.ledger, &ledger)?;
         self.tidy()?;
         let lost = self.hole(&survey);
         let active = self.tail(&mut survey, lost.as_ref())?;
@@ -175,6 +176,7 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
                 dir: self.dir.to_owned(),
                 options: self.options,
                 ready: names.iter().map(|_| Notify::new()).collect(),
+                passed: Notify::new(),
                 names,
                 identity: self.identity,
                 origin: self.origin,
@@ -185,6 +187,18 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
                 unsynced: Mutex::new(Unsynced::nothing()),
                 file_lock: Mutex::new(None),
             }),
+        })
+    }
+
+    /// A new file, or on a full disk the one that is there.
+    fn slots(&self, name: &str, found: &Found, ledger: &Ledger) -> io::Result<LedgerFile<F>> {
+        LedgerFile::create(self.fs.clone(), self.dir, name, ledger.clone()).or_else(|error| {
+            if !is_full(&error) {
+                return Err(error);
+            }
+            // It may have got half of the room that the rest needs.
+            let _ = self.fs.remove(&self.dir.join(format!("{name}{UNFINISHED}")));
+            LedgerFile::renew(self.fs.clone(), self.dir, name, found, ledger).map_err(|_| error)
         })
     }
 
@@ -286,10 +300,14 @@ impl<F: Filesystem + Clone> Opened<F> {
     }
 }
 
-/// The same as before only where no number can have been given out that is not known now.
+/// The same as before only where no number can have been given out that is not known now: that takes a mark and a ledger
+/// without any damage, made by the same start.
 fn same_identity(survey: &Survey, boot: [u8; 16]) -> Option<u64> {
-    let whole = survey.exact && survey.lost_before == survey.end && survey.ledger.damaged.is_empty();
-    let same = |known: &&Ledger| whole && known.boot == boot && boot != [0; 16];
+    let slots = survey.ledger.is_whole() && survey.mark.is_whole();
+    let whole = survey.exact && survey.lost_before == survey.end && slots;
+    let mark = survey.mark.newest.as_ref().map(|mark| mark.identity);
+    let same =
+        |known: &&Ledger| whole && known.boot == boot && boot != [0; 16] && mark == Some(known.identity);
     survey.known.as_ref().filter(same).map(|known| known.identity)
 }
 

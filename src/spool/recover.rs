@@ -65,7 +65,7 @@ pub(super) struct Survey {
     /// When the last readable record was appended, or somewhat before.
     pub(super) last: Option<SystemTime>,
     pub(super) damages: Vec<Damage>,
-    /// The first file of a later version.
+    /// The first file of another version.
     pub(super) version: Option<(String, u32)>,
     /// When each segment begins, where that can be read.
     begins: Vec<Option<SystemTime>>,
@@ -96,7 +96,7 @@ pub(super) fn survey<F: Filesystem + Clone>(
         sound: true,
         exact: false,
         last: None,
-        version: None,
+        version: version(LEDGER, &ledger).or(version(MARK, &mark)),
         begins: Vec::with_capacity(firsts.len()),
         tail: None,
         behind: None,
@@ -119,13 +119,17 @@ pub(super) fn survey<F: Filesystem + Clone>(
 
 /// Where the slots of a file are damaged.
 pub(super) fn damages(name: &str, found: &Found) -> impl Iterator<Item = Damage> {
-    found.damaged.iter().map(move |&offset| Damage {
+    found.damaged.iter().map(move |&(offset, fault)| Damage {
         file: name.to_owned(),
         offset,
         sequence: None,
         count: None,
-        fault: Fault::Checksum,
+        fault,
     })
+}
+
+fn version(name: &str, found: &Found) -> Option<(String, u32)> {
+    found.version().map(|version| (name.to_owned(), version))
 }
 
 /// What ledger and mark say together. Numbers and cursors only ever ascend, so the greater is the later.
@@ -146,13 +150,18 @@ impl Survey {
     /// What is missing at the end, as far as can be known.
     ///
     /// Within one life of the machine the mark says it exactly, as does a ledger of a spool that was closed. Where each
-    /// record was synced before it was given out, the machine's end takes none. Otherwise everything up to the number
-    /// that is reserved counts as lost.
+    /// record was synced before it was given out, the machine's end takes none; within one life the mark must be whole
+    /// all the same, for it outlives a process. Otherwise everything up to the number that is reserved counts as lost.
     fn conclude(&mut self, boot: [u8; 16], empty: bool) {
-        let mark = self.mark.newest.as_ref().is_some_and(|mark| mark.boot == boot && boot != [0; 16]);
+        let unknown = [0; 16];
+        let mark = self.mark.newest.as_ref().is_some_and(|mark| mark.boot == boot && boot != unknown);
         let ledger = self.ledger.newest.as_ref();
+        // Both slots say so before anything goes out, so the one that can be read is enough.
         let ahead = ledger.is_some_and(|ledger| ledger.ahead);
-        let synced = self.known.as_ref().is_some_and(|known| known.synced);
+        let synced = self.known.as_ref().is_some_and(|known| {
+            let other_boot = known.boot != boot && known.boot != unknown && boot != unknown;
+            known.synced && (other_boot || self.mark.is_whole())
+        });
         let clean = ledger.is_some_and(|ledger| ledger.clean);
         self.exact = clean || (!ahead && (mark || synced)) || (empty && self.known.is_none());
         let behind = self.behind.map_or(self.end, |last| last + 1);
@@ -162,6 +171,10 @@ impl Survey {
             Some(said) if self.ledger.newest.is_some() => said.reserved.max(known),
             _ => known.saturating_add(RESERVE_MAX),
         };
+        if !clean && self.mark.newest.is_some() {
+            // One slot that is torn is what a kill leaves, and the end of the machine.
+            self.damages.retain(|damage| damage.file != MARK);
+        }
         // One more, for the announcement.
         self.next = self.lost_before + u64::from(self.lost_before > self.end);
         let Some(mut tail) = self.tail.take() else {

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    pin::pin,
     sync::{Arc, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -30,6 +31,9 @@ const WRITE_EVERY: Duration = Duration::from_micros(250);
 const WRITE_RETRY: Duration = Duration::from_millis(250);
 /// The wait after a read that the disk refused.
 const READ_RETRY: Duration = Duration::from_millis(500);
+
+/// How long whoever must know that a record is written waits for a disk that neither takes nor refuses it.
+pub(super) const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Makes the message of a body; `None` where it is not one.
 pub type Decode = Arc<dyn Fn(Bytes) -> Option<Message> + Send + Sync>;
@@ -90,6 +94,24 @@ impl<F: Filesystem + Clone> Spool<F> {
     /// Appends an event that was read, likewise.
     pub fn append_read(&self, make: impl FnOnce(u64) -> Message) -> Message {
         self.add(true, make)
+    }
+
+    /// Waits until no kill takes the record of number `sequence` any more: `true`. `false` where the disk refuses it, so
+    /// that it is in memory alone, though no other will have its number; or where the disk takes longer than
+    /// two seconds (`WRITTEN_WITHIN`), after which nothing is sure.
+    pub async fn written(&self, sequence: u64) -> bool {
+        let until = tokio::time::Instant::now() + WRITTEN_WITHIN;
+        loop {
+            let mut passed = pin!(self.engine.passed.notified());
+            passed.as_mut().enable();
+            let settled = self.engine.lock().settled(sequence);
+            if let Some(written) = settled {
+                return written;
+            }
+            if tokio::time::timeout_at(until, passed).await.is_err() {
+                return false;
+            }
+        }
     }
 
     /// Counts an event that was read and that a filter leaves out.
@@ -221,10 +243,7 @@ fn keep_all<F: Filesystem + Clone>(engine: &Engine<F>, mut keeper: Keeper<F>) {
     loop {
         let state = engine.lock();
         let wait = sync_every.saturating_sub(synced.elapsed());
-        let urgent = |state: &State| {
-            state.writer_ended
-                || (!refused && ((state.failing.is_some() && !state.degraded) || state.short_of_numbers()))
-        };
+        let urgent = |state: &State| state.writer_ended || (!refused && state.ledger_is_wanted());
         let waited = engine.keep.wait_timeout_while(state, wait, |state| !urgent(state));
         let state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let (last, urgent) = (state.writer_ended, urgent(&state));
@@ -244,6 +263,7 @@ fn keep_all<F: Filesystem + Clone>(engine: &Engine<F>, mut keeper: Keeper<F>) {
             engine.give_free();
             engine.lock().ended = true;
             engine.keep.notify_all();
+            engine.passed.notify_waiters();
             return;
         }
     }

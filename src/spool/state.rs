@@ -50,7 +50,9 @@ pub(super) struct State {
     pub(super) written: u64,
     /// What each slot of the ledger says of the numbers that no bus was given.
     pub(super) reserved: [u64; 2],
-    /// The disk refuses writes, the ledger knows, and lanes are given what is not written.
+    /// Whether each slot of the ledger says that records may have gone out that are in no file.
+    pub(super) ahead: [bool; 2],
+    /// The disk refuses writes, both slots of the ledger say so, and lanes are given what is not written.
     pub(super) degraded: bool,
     /// Why the last write failed, while it has not succeeded again.
     pub(super) failing: Option<String>,
@@ -96,6 +98,7 @@ impl State {
             end,
             written: end,
             reserved: [end.saturating_add(RESERVE_MIN); 2],
+            ahead: [false; 2],
             degraded: false,
             failing: None,
             pending: Pending::new(options.buffer_bytes, options.chunk_limit()),
@@ -165,9 +168,27 @@ impl State {
         self.reserved[0].min(self.reserved[1])
     }
 
-    /// More numbers should be reserved before lanes must wait for it.
-    pub(super) fn short_of_numbers(&self) -> bool {
-        self.reserved() < self.ready() + RESERVE_MIN / 4
+    /// Lanes may be given what is in no file, or were.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.failing.is_some() || self.lanes.iter().any(|lane| lane.next > self.written)
+    }
+
+    /// The ledger should be stored at once: the disk refuses writes, or does so no more, or lanes would soon wait for
+    /// numbers.
+    pub(super) fn ledger_is_wanted(&self) -> bool {
+        let changed = match self.failing {
+            Some(_) => !self.degraded,
+            None => self.ahead.contains(&true) && !self.is_ahead(),
+        };
+        changed || self.reserved() < self.ready() + RESERVE_MIN / 4
+    }
+
+    /// Whether a record is in a file, as soon as its number can go to no other one whatever is killed; `None` until
+    /// then.
+    pub(super) fn settled(&self, sequence: u64) -> Option<bool> {
+        let written = self.written > sequence;
+        let taken = sequence < self.ready().min(self.reserved());
+        (taken || self.ended || self.lanes.is_empty()).then_some(written)
     }
 
     fn take_cached(&mut self, lane: usize, at: usize, limit: u64, messages: usize, bytes: usize) -> Take {
@@ -236,6 +257,9 @@ impl State {
             one.lose(lost);
             one.take_lost()
         });
+        if lost.is_none() && got.messages.is_empty() {
+            return None;
+        }
         let (now, clock) = (Instant::now(), SystemTime::now());
         let instant =
             |at: &SystemTime| now.checked_sub(clock.duration_since(*at).unwrap_or_default()).unwrap_or(now);

@@ -151,6 +151,16 @@ impl Oracle {
             if fs.is_dead() {
                 break;
             }
+            // Whoever waited for a record has answered it by now.
+            let identity = format!("{:016x}", rig.engine.identity);
+            let state = rig.engine.lock();
+            let settled =
+                self.appended.iter().rev().skip_while(|(number, _)| state.settled(**number).is_none());
+            if let Some((&number, body)) =
+                settled.take(1).next().filter(|(number, _)| **number >= rig.recovery.next)
+            {
+                self.given.insert((identity, number), body.clone());
+            }
         }
         let written = rig.engine.lock().written;
         self.safe = self.safe.max(if !life.power || sync_each { written } else { synced });

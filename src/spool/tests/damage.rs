@@ -4,11 +4,12 @@ use proptest::prelude::*;
 
 use super::{
     model::{Death, Model},
-    rig::{BUSES, Rig, Seen, body, small},
+    rig::{BUSES, DIR, Rig, Seen, body, small},
 };
 use crate::spool::{
-    Lost, Options, Reason, format,
+    Lost, OpenError, Options, Reason, format,
     inspect::verify_on,
+    open::open_on,
     state::{RESERVE_MAX, RESERVE_MIN},
 };
 
@@ -252,6 +253,77 @@ fn a_log_that_ends_too_early_is_counted_exactly_and_told_once() {
         fs.crash(Death::Kill);
         let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
         assert_eq!(rig.drain(1).lost, Vec::new(), "told and confirmed");
+    }
+}
+
+#[test]
+fn a_bus_that_had_everything_is_told_of_no_loss() {
+    let fs = Model::new(1);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    (0..7).for_each(|salt| drop(rig.append(salt, 300)));
+    rig.write();
+    rig.drain(0);
+    assert!(rig.sync() && rig.store());
+    fs.crash(Death::Kill);
+    fs.spoil(&format::segment_name(1), |all| all.truncate(all.len() - 1));
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    let lost = rig.recovery.lost.clone().expect("announced to the other one");
+    assert_eq!((lost.first, lost.last_lost(), lost.last), (7, 7, 8));
+    assert_eq!((rig.drain(0), rig.committed(0)), (Seen::default(), 9), "it takes the place and says nothing");
+    assert_eq!(rig.drain(1).lost, [lost]);
+    let (number, _) = rig.append(9, 10);
+    rig.write();
+    assert_eq!((number, rig.drain(0).numbers()), (9, vec![9]));
+}
+
+#[test]
+fn with_every_record_synced_a_damaged_mark_and_a_short_log_are_found_all_the_same() {
+    let options = Options { flush_interval: std::time::Duration::ZERO, ..small() };
+    for slots in [[0, 0], [4096, 4096], [0, 4096]] {
+        let fs = Model::new(1);
+        let mut rig = Rig::open(&fs, options.clone(), &BUSES, 1).expect("alive");
+        let identity = rig.engine.identity;
+        for salt in 0..7 {
+            rig.append(salt, 300);
+            rig.write();
+        }
+        assert_eq!(rig.drain(0).messages.len(), 7);
+        fs.crash(Death::Kill);
+        fs.spoil("mark", |bytes| slots.into_iter().for_each(|slot| bytes[slot + 100] |= 1));
+        fs.spoil(&format::segment_name(1), |bytes| bytes.truncate(bytes.len() / 2));
+        let rig = Rig::open(&fs, options.clone(), &BUSES, 1).expect("alive");
+        let (number, _) = rig.append(9, 300);
+        assert!(rig.engine.identity != identity, "number {number} may be another record's, slots {slots:?}");
+        assert!(rig.recovery.lost.is_some() && (slots[0] == slots[1] || number > 8), "{:?}", rig.recovery);
+    }
+}
+
+#[test]
+fn a_slot_of_another_version_is_no_damage() {
+    for (name, slot) in [("ledger", 0), ("ledger", 4096), ("mark", 0), ("mark", 4096)] {
+        let fs = Model::new(1);
+        filled(&fs, true);
+        fs.spoil(name, |bytes| {
+            bytes[slot + 8] += 1;
+            let crc = crc32fast::hash(&bytes[slot..slot + 4092]);
+            bytes[slot + 4092..slot + 4096].copy_from_slice(&crc.to_le_bytes());
+        });
+        let before = fs.names();
+        let opened = open_on(fs.clone(), DIR.as_ref(), small(), &BUSES, [1; 16]).map(drop);
+        let refused =
+            matches!(&opened, Err(OpenError::Version { file, version: 3, known: 2 }) if file == name);
+        assert!(refused && fs.names() == before, "{name} {slot} {opened:?}");
+    }
+}
+
+#[test]
+fn a_torn_slot_of_the_mark_is_what_a_kill_leaves() {
+    for (clean, damages) in [(false, 0), (true, 1)] {
+        let fs = Model::new(1);
+        filled(&fs, clean);
+        fs.spoil("mark", |bytes| bytes[100] ^= 1);
+        let rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+        assert_eq!((rig.recovery.damages.len(), rig.recovery.lost), (damages, None), "clean: {clean}");
     }
 }
 

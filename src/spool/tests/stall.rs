@@ -14,7 +14,14 @@ use super::{
     rig::{BUSES, DIR, Rig, body, decode, message, number, small},
     slow::Slow,
 };
-use crate::spool::{Options, Reader, Reason, Spool, engine::Wrote, inspect::verify_on, open::open_on};
+use crate::spool::{
+    OpenError, Options, Reader, Reason, Spool,
+    engine::{Wrote, is_full},
+    inspect::verify_on,
+    open::open_on,
+};
+
+use crate::spool::shell::WRITTEN_WITHIN;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What the reader of Asterisk may be held up.
@@ -112,6 +119,24 @@ async fn a_disk_that_hangs_for_five_seconds_costs_nothing() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_record_to_be_written_waits_for_the_disk_and_not_for_ever() {
+    let (dir, fs) = (tempfile::tempdir().expect("a folder"), Slow::default());
+    let spool = start(&fs, dir.path(), Options::default());
+    load(&spool, 10, 10_000).await;
+    assert!(spool.written(10).await);
+    fs.hang(true);
+    load(&spool, 1, 10_000).await;
+    let began = Instant::now();
+    let waited = tokio::time::timeout(PATIENCE, spool.written(11)).await.expect("bounded");
+    assert!(!waited && began.elapsed() >= WRITTEN_WITHIN, "{:?}", began.elapsed());
+    let written = spool.written(11);
+    fs.hang(false);
+    assert!(written.await);
+    assert!(spool.finish(PATIENCE));
+    assert!(!spool.written(12).await, "nothing comes after the end");
+}
+
+#[tokio::test]
 async fn a_disk_that_hangs_for_longer_costs_the_oldest_and_that_is_announced() {
     let (dir, fs) = (tempfile::tempdir().expect("a folder"), Slow::default());
     let options = Options { buffer_bytes: 1 << 20, cache_bytes: 0, ..Options::default() };
@@ -182,12 +207,34 @@ fn on_a_full_disk_it_starts_all_the_same() {
     fs.crash(Death::Kill);
     fs.set_free(Some(0));
     let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    // Nothing goes before something else needs its room.
     let seen = rig.drain(1);
-    assert!(
-        matches!(seen.lost.as_slice(), [one] if (one.first, one.reason) == (1, Reason::Dropped)),
-        "{seen:?}"
-    );
-    assert_eq!((seen.next, seen.messages.is_empty()), (Some(101), false));
+    assert_eq!((seen.numbers(), seen.lost), ((1..=100).collect::<Vec<_>>(), Vec::new()));
+    let (number, _) = rig.append(0, 300);
+    rig.write();
+    assert_eq!((rig.drain(1).numbers(), rig.engine.lock().failing.clone()), (vec![number], None));
+}
+
+#[test]
+fn on_a_full_disk_it_starts_with_the_one_segment_that_it_has() {
+    let fs = Model::new(1);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    let identity = rig.engine.identity;
+    rig.append(0, 100);
+    rig.write();
+    fs.crash(Death::Kill);
+    fs.set_free(Some(0));
+    for boot in [1, 2] {
+        let opened = open_on(fs.clone(), Path::new(DIR), small(), &BUSES, [boot; 16]);
+        // Another life of the machine leaves a hole, and that needs room.
+        let full = matches!(&opened, Err(OpenError::Io { source, .. }) if is_full(source));
+        assert_eq!((opened.is_ok(), full), (boot == 1, boot == 2));
+        fs.crash(Death::Kill);
+    }
+    fs.set_free(None);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 2).expect("alive");
+    assert_ne!(rig.engine.identity, identity);
+    assert_eq!(rig.drain(0).numbers(), [1]);
 }
 
 #[test]
@@ -205,13 +252,25 @@ fn on_a_full_disk_with_nothing_to_give_events_go_out_from_memory() {
     assert!(rig.drain(0).messages.is_empty(), "not before the ledger says so");
     // Which is written in place, and takes no room.
     assert!(rig.store());
+    assert_eq!(
+        (rig.drain(0).next, rig.engine.lock().settled(2)),
+        (None, None),
+        "one slot alone may be damaged"
+    );
+    assert!(rig.store());
     assert_eq!(rig.drain(0).numbers(), (2..=51).collect::<Vec<_>>());
+    let settled = |number| rig.engine.lock().settled(number);
+    assert_eq!(
+        (settled(1), settled(2), settled(51), settled(52)),
+        (Some(true), Some(false), Some(false), None)
+    );
     let identity = rig.engine.identity;
     // There is room again.
     fs.set_free(None);
     rig.write();
     assert_eq!(rig.drain(1).numbers(), (1..=51).collect::<Vec<_>>());
-    assert!(rig.store() && rig.sync());
+    assert!(rig.engine.lock().ledger_is_wanted(), "or a kill would leave open what went out");
+    assert!(rig.store() && rig.store() && !rig.engine.lock().ledger_is_wanted());
     fs.crash(Death::Kill);
     let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
     assert_eq!((rig.engine.identity, rig.drain(0).lost), (identity, Vec::new()));
@@ -219,6 +278,10 @@ fn on_a_full_disk_with_nothing_to_give_events_go_out_from_memory() {
 
 #[test]
 fn what_went_out_from_memory_only_is_not_numbered_again_after_a_kill() {
+    [0, 1].into_iter().for_each(from_memory_only);
+}
+
+fn from_memory_only(spoilt: usize) {
     let fs = Model::new(1);
     let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
     let identity = rig.engine.identity;
@@ -229,13 +292,15 @@ fn what_went_out_from_memory_only_is_not_numbered_again_after_a_kill() {
         rig.append(salt, 100);
     }
     assert!(matches!(rig.engine.write_step(&mut rig.log), Wrote::Failed));
-    assert!(rig.store());
+    assert!(rig.store() && rig.store());
     assert_eq!(rig.drain(0).messages.len(), 51);
     // More than the ledger knows of.
     rig.append(50, 100);
     assert_eq!(rig.drain(0).numbers(), [52]);
     fs.set_free(None);
     fs.crash(Death::Kill);
+    // Whichever slot of the ledger cannot be read, the other says that more went out than was written.
+    fs.spoil("ledger", |bytes| bytes[4096 * spoilt + 100] ^= 1);
     let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
     assert_ne!(rig.engine.identity, identity);
     let lost = rig.drain(1).lost;
@@ -253,7 +318,7 @@ fn nor_when_only_some_of_it_was_written_before_the_kill() {
         rig.append(salt, 100);
     }
     assert!(matches!(rig.engine.write_step(&mut rig.log), Wrote::Failed));
-    assert!(rig.store());
+    assert!(rig.store() && rig.store());
     assert_eq!(rig.drain(0).messages.len(), 10);
     for salt in 10..20 {
         rig.append(salt, 100);
