@@ -17,7 +17,7 @@ use super::{
     decode::{Command, Partial, decode},
     error::{Code, CommandError, Outcome},
     finals::Finals,
-    journal::{Claim, Journal, JournalError, Record},
+    journal::{Claim, Journal, JournalError},
     policy::Policy,
     response::{self, Response},
     send::{Ended, Errand, build},
@@ -87,7 +87,7 @@ pub struct Engine {
     journal: Arc<Journal>,
     pub(super) servers: BTreeMap<String, Server>,
     /// For commands to servers that are not configured.
-    nowhere: Nowhere,
+    pub(super) nowhere: Nowhere,
     /// The ids in work in this process, with their end.
     running: InWork,
     /// Whether calls of a dead process are still looked for.
@@ -177,9 +177,19 @@ impl Engine {
         stop: &CancellationToken,
     ) {
         let decoded = decode(&request, self.settings.max_command_bytes);
+        let server = match &decoded {
+            Ok(command) => Some(command.server.as_str()),
+            Err(unreadable) => unreadable.1.server.as_deref(),
+        };
+        let server = server.and_then(|name| self.servers.get(name));
         let Request { sender, durable, identity, body, mut handle, .. } = request;
         let circumstances = Circumstances { bus, sender, durable, identity, body, stop };
-        let answer = keeping(handle.as_mut(), self.answer(decoded, &circumstances)).await;
+        let work = async {
+            let answer = self.answer(decoded, &circumstances).await?;
+            self.written(server, &answer.message).await;
+            Some(answer)
+        };
+        let answer = keeping(handle.as_mut(), work).await;
         let Some(answer) = answer else { return };
         if let Err(fault) = handle.reply(&answer.message).await {
             warn!(bus, %fault, id = &*answer.message.attributes.id, "the reply could not be sent");
@@ -334,44 +344,6 @@ impl Engine {
         };
         self.told(Some(server), &response, how);
         Arc::new(Answer { message, unreadable: None })
-    }
-
-    /// Journal first, then the buses, then the journal again with what was published.
-    pub(super) async fn record(
-        &self,
-        id: &str,
-        server: Option<&Server>,
-        response: &Response,
-    ) -> Result<Message, JournalError> {
-        let (own_id, outcome, data) = (id.to_owned(), response.outcome.as_str(), response.data());
-        self.blocking(move |journal| journal.done(&own_id, outcome, &data)).await?;
-        let message = self.append(server, response);
-        let (own_id, body) = (id.to_owned(), message.body.clone());
-        if let Err(error) = self.blocking(move |journal| journal.published(&own_id, &body)).await {
-            warn!(id, %error, "the journal does not keep the message that carried an outcome");
-        }
-        Ok(message)
-    }
-
-    /// The recorded outcome once more, byte for byte where it was published.
-    fn replay(&self, server: Option<&Server>, id: &str, command: &Command, record: &Record) -> Message {
-        let again = || {
-            let (writer, spool) = self.place(server);
-            response::append(writer, spool, Some(id), &command.action, &record.response)
-        };
-        record.body.clone().and_then(|body| self.place(server).0.read(body)).unwrap_or_else(again)
-    }
-
-    pub(super) fn place<'a>(&'a self, server: Option<&'a Server>) -> (&'a Writer, &'a Spool) {
-        match server {
-            Some(server) => (&server.writer, &server.spool),
-            None => (&self.nowhere.writer, &self.nowhere.spool),
-        }
-    }
-
-    fn append(&self, server: Option<&Server>, response: &Response) -> Message {
-        let (writer, spool) = self.place(server);
-        response::append(writer, spool, response.id.as_deref(), &response.action, &response.data())
     }
 
     /// An answer that the journal does not keep: nothing was claimed.

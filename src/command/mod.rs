@@ -5,6 +5,7 @@
 //! | [`decode`] | bytes become a valid [`decode::Command`], or an error that names the field |
 //! | [`policy`] | what may be done: deny by default |
 //! | [`journal`] | what was claimed, sent and done, on disk |
+//! | `record` | an outcome into journal and spool |
 //! | [`recover`] | what a dead process had begun to send |
 //! | [`look`] | reading the journal, for a person |
 //! | [`finals`] | what became of an Originate |
@@ -21,6 +22,7 @@ pub mod journal;
 mod json;
 pub mod look;
 pub mod policy;
+mod record;
 pub mod recover;
 pub mod response;
 mod send;
