@@ -8,7 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use amibus_contract::{Decision, Fault, Message, Outlet, SharedBridge};
+use amibus_contract::{Decision, Fault, FaultKind, Message, Outlet, SharedBridge};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -129,7 +130,10 @@ impl Lane {
         self.bus_metrics.faults(fault.kind.as_str()).inc();
         let kept = match outlet.dead_letter(message, fault).await {
             Ok(kept) => kept,
-            Err(also_refused) if also_refused.decision == Decision::Skip => {
+            // What may not be set aside blocks nothing either.
+            Err(also_refused)
+                if also_refused.decision == Decision::Skip || also_refused.kind == FaultKind::Forbidden =>
+            {
                 warn!(bus = self.bridge.name(), id = &*message.attributes.id, %also_refused, "dead letter refused");
                 false
             }
@@ -151,9 +155,10 @@ impl Lane {
         let sequence = message.attributes.sequence.as_deref().and_then(|digits| digits.parse().ok());
         let own = &*message.attributes.kind == GAP_TYPE;
         Aside::Lost(sequence.filter(|_| !own).map(|sequence| {
-            let now = SystemTime::now();
-            let lost =
-                Lost { first: sequence, last: sequence, from: now, until: now, reason: Reason::Dropped };
+            // Told again after a crash, it is the same gap: it has the time of what it stands for.
+            let at = message.attributes.time.parse::<Timestamp>();
+            let at = at.map_or_else(|_| SystemTime::now(), SystemTime::from);
+            let lost = Lost { first: sequence, last: sequence, from: at, until: at, reason: Reason::Dropped };
             self.metrics.gaps(lost.reason.as_str()).inc();
             Box::new(link::dropped(&self.writer, self.bridge.name(), &lost))
         }))
