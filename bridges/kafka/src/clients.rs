@@ -21,9 +21,9 @@ const LINGER_MS: u32 = 1;
 const IN_FLIGHT_REQUESTS: u32 = 1;
 /// The longest pause between two attempts to connect, in milliseconds.
 const RECONNECT_MAX_MS: u32 = 2_000;
-/// How long an attempt to connect may take, in milliseconds: where packets vanish, the kernel asks ever more seldom, so
+/// How long an attempt to connect may take, TLS and login included, in milliseconds: where packets vanish, the kernel asks ever more seldom, so
 /// that a new attempt finds a network that is there again sooner than the old one.
-const CONNECT_MS: u32 = 5_000;
+const CONNECT_MS: u32 = 10_000;
 /// How long a reply waits for its topic to come into being, in milliseconds.
 const UNKNOWN_TOPIC_MS: u32 = 5_000;
 /// How long the cluster waits for a sign of a consumer before it gives its partitions to another, in milliseconds.
