@@ -57,12 +57,17 @@ impl Simulated {
 
     /// Floods at this rate, in runs of about a second.
     pub(super) fn flood(&self, events_per_second: u64) -> Flooding {
+        self.flood_padded(events_per_second, Flood::default().pad_bytes)
+    }
+
+    /// The same with events that are longer by about `pad_bytes`.
+    pub(super) fn flood_padded(&self, events_per_second: u64, pad_bytes: usize) -> Flooding {
         let stop = Arc::new(AtomicBool::new(false));
         let (runtime, sim, told) = (Arc::clone(&self.runtime), Arc::clone(&self.sim), Arc::clone(&self.told));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
-                told.run(&runtime, &sim, events_per_second, events_per_second);
+                told.run(&runtime, &sim, events_per_second, events_per_second, pad_bytes);
             }
         });
         Flooding { stop, thread: Some(thread) }
@@ -70,7 +75,7 @@ impl Simulated {
 
     /// Sends a few more events, and answers their tag.
     pub(super) fn mark(&self) -> String {
-        self.told.run(&self.runtime, &self.sim, MARK_EVENTS * 10, MARK_EVENTS)
+        self.told.run(&self.runtime, &self.sim, MARK_EVENTS * 10, MARK_EVENTS, 0)
     }
 
     /// Everything that was sent, in order; it needs not be asked of who saw it.
@@ -81,9 +86,16 @@ impl Simulated {
 
 impl Told {
     /// Sends one run, and keeps account of it.
-    fn run(&self, runtime: &Runtime, sim: &Sim, events_per_second: u64, total: u64) -> String {
+    fn run(
+        &self,
+        runtime: &Runtime,
+        sim: &Sim,
+        events_per_second: u64,
+        total: u64,
+        pad_bytes: usize,
+    ) -> String {
         let tag = format!("run-{}", self.next_tag.fetch_add(1, Ordering::Relaxed));
-        let flood = Flood { tag: tag.clone(), events_per_second, total, calls: CALLS, ..Flood::default() };
+        let flood = Flood { tag: tag.clone(), events_per_second, total, calls: CALLS, pad_bytes };
         let mut events = Vec::new();
         runtime.block_on(sim.flood_told(&flood, |told| {
             events.push(Sent { number: Some(told.sequence), at_micros: told.at_micros });

@@ -11,7 +11,7 @@
 use std::env;
 use std::fmt::Display;
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use amibus_services::Program;
 
@@ -37,15 +37,23 @@ pub(super) fn done_inside(test: &str) -> bool {
     }
     let _turn = turn();
     let root = fs::read_to_string("/proc/self/status").is_ok_and(|text| text.contains("\nUid:\t0\t"));
-    let status = Command::new("unshare")
+    let ended = Command::new("unshare")
         .args(if root { ["-n"].as_slice() } else { ["-r", "-n"].as_slice() })
         .args(["setpriv", "--pdeathsig", "KILL"])
         .arg(env::current_exe().expect("the program of the tests"))
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
-        .status()
+        .stdout(Stdio::piped())
+        .spawn()
+        .and_then(Child::wait_with_output)
         .expect("the program unshare");
-    assert!(status.success(), "{test} failed in its network namespace: {status}");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    print!("{said}");
+    assert!(
+        ended.status.success() && said.contains("test result: ok. 1 passed"),
+        "{test} failed in its network namespace: {}",
+        ended.status
+    );
     true
 }
 

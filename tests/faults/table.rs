@@ -60,6 +60,7 @@ impl Row {
             self.notes.join("; "),
         );
         show(&row);
+        assert!(verdicts.scrapes > 0, "no scrape was looked at, so no account was shown to add up");
         for (bus, verdict) in ["NATS", "Kafka"].iter().zip(verdicts.iter()) {
             assert!(
                 verdict.is_clean(),
