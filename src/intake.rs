@@ -76,6 +76,13 @@ impl Intake {
         let number = sequence_number(&frame);
         let gaps = self.seen.event(number, timestamp_micros(&frame), received);
         self.announce_all(gaps);
+        if self.seen.begins_the_last_numbers() {
+            warn!(
+                server = self.writer.server(),
+                "Asterisk has almost used up its SequenceNumbers, which end at 2147483647. From then on gaps have no count, \
+                 no event counts as skipped, and the ids of events are amibus's own, until Asterisk is started anew"
+            );
+        }
         if !self.filter.keep(self.writer.server(), &frame) {
             self.spool.leave_out();
             return;

@@ -106,6 +106,11 @@ impl Holes {
         self.highest
     }
 
+    /// The first number that is missing, and a moment before it was sent.
+    pub fn first(&self) -> Option<(u32, SystemTime)> {
+        self.open.front().map(|hole| (hole.first, hole.from))
+    }
+
     /// Whether something waits to be told.
     pub fn is_waiting(&self) -> bool {
         !self.open.is_empty() || self.round.bundle.is_some() || !self.ready.is_empty()
@@ -121,7 +126,7 @@ impl Holes {
     #[inline]
     pub fn note(&mut self, number: u32, around: impl FnOnce() -> Around) -> bool {
         let Some(highest) = self.highest else {
-            self.highest = Some(number);
+            (self.highest, self.passes_over) = (Some(number), false);
             return true;
         };
         if number.checked_sub(1) == Some(highest) {

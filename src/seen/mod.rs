@@ -12,6 +12,8 @@ pub mod holes;
 pub mod recent;
 pub mod recover;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod tests;
 
 use std::time::SystemTime;
@@ -26,6 +28,9 @@ use recent::{Recent, moment};
 /// Events without a number after which a gap is told without its count: Asterisk gives no numbers any more.
 /// The answers to our own actions have none, and there are few of these.
 const UNNUMBERED_MAX: u32 = 32;
+
+/// From this number on, they end soon: Asterisk counts in a C int, and what follows its greatest value is no number.
+const LAST_NUMBERS: u32 = i32::MAX.unsigned_abs() - 10_000_000;
 
 /// What was seen of a server.
 #[derive(Clone, Debug)]
@@ -45,6 +50,8 @@ pub struct Seen {
     uncounted_from: Option<u32>,
     /// Whether it was said that numbers are missing often.
     told_many: bool,
+    /// Whether it was said that the numbers of this boot end soon.
+    told_last: bool,
 }
 
 /// A gap that the next numbered event will tell the extent of.
@@ -81,6 +88,7 @@ impl Seen {
             every_number,
             uncounted_from: None,
             told_many: false,
+            told_last: false,
         }
     }
 
@@ -110,6 +118,11 @@ impl Seen {
         self.holes.has_bundled() && !std::mem::replace(&mut self.told_many, true)
     }
 
+    /// Whether the numbers of this life of Asterisk end soon. True once.
+    pub fn begins_the_last_numbers(&mut self) -> bool {
+        self.holes.highest() >= Some(LAST_NUMBERS) && !std::mem::replace(&mut self.told_last, true)
+    }
+
     /// A session begins. `clock` is what Asterisk's clock says.
     pub fn connected(&mut self, boot: Option<&str>, clock: Option<SystemTime>, now: SystemTime) -> Connected {
         let boot = boot.map(boot_word);
@@ -125,13 +138,16 @@ impl Seen {
         if !resumed {
             self.numbers = Numbers::new(None);
             self.holes.restart();
-            self.uncounted_from = None;
+            self.told_last = false;
         }
         self.boot = boot;
         self.recent.restart(gap.map_or(until, |gap| gap.until));
         let has_numbers = self.holes.highest().is_some();
         let tells = gap.is_some_and(|gap| gap.by_time) || !has_numbers;
         self.disconnect = gap.filter(|_| has_numbers).map(|gap| Disconnect { by_time: false, ..gap });
+        if self.disconnect.is_none() {
+            self.uncounted_from = None;
+        }
         Connected { resumed, again: gap.is_some(), gap: gap.filter(|_| tells).map(Disconnect::gap) }
     }
 
@@ -219,6 +235,9 @@ impl Seen {
 
     fn gap(&mut self, missing: &Missing) -> Gap {
         let &Missing { cause, count, first, last, from, until } = missing;
+        if count == 0 {
+            return self.without_count(Disconnect { from, until, unnumbered: 0, by_time: false });
+        }
         let (reason, uncounted) = match cause {
             Cause::Disconnected => ("disconnected", self.uncounted_from.take()),
             Cause::Skipped => ("skipped", None),
@@ -226,8 +245,8 @@ impl Seen {
         let first = uncounted.map_or(first, |number| number.min(first));
         Gap {
             reason,
-            missed: Some(count).filter(|count| *count > 0 && uncounted.is_none() && self.every_number),
-            range: (count > 0).then_some((first.into(), last.into())),
+            missed: Some(count).filter(|_| uncounted.is_none() && self.every_number),
+            range: Some((first.into(), last.into())),
             from,
             until,
         }

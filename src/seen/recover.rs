@@ -26,7 +26,11 @@ use crate::{
 /// Bytes of a record, with more to spare than most have.
 const RECORD_BYTES: u64 = 1024;
 /// How much of the spool is read: all numbers that may not be told yet, in records of [`RECORD_BYTES`].
-pub const NEWEST_BYTES: u64 = (GRACE_NUMBERS + BUNDLE_NUMBERS) as u64 * RECORD_BYTES;
+pub const NEWEST_BYTES: u64 = UNTOLD_NUMBERS as u64 * RECORD_BYTES;
+/// How many numbers back something may not be told yet.
+const UNTOLD_NUMBERS: u32 = GRACE_NUMBERS + BUNDLE_NUMBERS;
+/// How long, with more to spare than telling takes. Whatever was missing before was told.
+const UNTOLD: Duration = Duration::from_secs(ROUND.as_secs() + GRACE.as_secs() + 1);
 /// How far into `data` an event's Timestamp begins at most: behind its name and its privileges.
 const STAMP_WITHIN_BYTES: usize = 512;
 
@@ -50,9 +54,9 @@ pub struct Past<'a> {
 /// # Errors
 /// Those of the disk.
 pub fn recover(past: &Past<'_>) -> io::Result<Seen> {
-    let mut replay =
-        Replay { seen: Seen::new(past.every_number), oldest: None, newest: None, quiet: false, lost: None };
-    newest(past.dir, NEWEST_BYTES, |record| replay.take(past.writer, &record))?;
+    let mut replay = Replay::new(Seen::new(past.every_number));
+    let is_cut = newest(past.dir, NEWEST_BYTES, |record| replay.take(past.writer, &record))?;
+    let untold = replay.untold().filter(|_| is_cut && past.every_number);
     let Replay { mut seen, oldest, newest, lost, .. } = replay;
     if seen.recent.earliest().is_none()
         && let Some(some_time) = oldest.or(past.last)
@@ -61,12 +65,14 @@ pub fn recover(past: &Past<'_>) -> io::Result<Seen> {
     }
     seen.holes.go_on();
     seen.numbers = Numbers::new(seen.holes.highest());
+    let newest = newest.unwrap_or(SystemTime::UNIX_EPOCH);
+    // Also what a filter left out that there is no more.
+    seen.holes.forget_before(newest - UNTOLD);
     if past.filtered {
-        seen.forget_what_was_filtered(newest.unwrap_or(SystemTime::UNIX_EPOCH));
+        seen.forget_what_was_filtered(newest);
     }
-    if let Some((first, from)) = lost {
-        seen.uncounted_from = Some(seen.uncounted_from.map_or(first, |known| known.min(first)));
-        seen.recent.reach_back(from);
+    for Unsure { first, from } in lost.into_iter().chain(untold) {
+        seen.cover(first, from.or(oldest).or(past.last));
     }
     Ok(seen)
 }
@@ -75,12 +81,16 @@ impl Seen {
     /// Numbers that are missing in the spool were missed, or filtered: nobody can tell. The next gap covers them.
     fn forget_what_was_filtered(&mut self, newest: SystemTime) {
         let Some(highest) = self.holes.highest() else { return };
-        // All older ones were told.
-        self.holes.forget_before(newest - (ROUND + GRACE + Duration::from_secs(1)));
         let holes = self.holes.flush(newest);
         let first = holes.iter().map(|hole| hole.first).min();
-        self.uncounted_from = Some(first.unwrap_or_else(|| highest.saturating_add(1)));
-        if let Some(from) = holes.iter().map(|hole| hole.from).min() {
+        let from = holes.iter().map(|hole| hole.from).min();
+        self.cover(first.unwrap_or_else(|| highest.saturating_add(1)), from);
+    }
+
+    /// The next gap covers what is missing since then, without a count.
+    fn cover(&mut self, first: u32, from: Option<SystemTime>) {
+        self.uncounted_from = Some(self.uncounted_from.map_or(first, |known| known.min(first)));
+        if let Some(from) = from {
             self.recent.reach_back(from);
         }
     }
@@ -92,14 +102,32 @@ struct Replay {
     newest: Option<SystemTime>,
     /// No event came since the link went up.
     quiet: bool,
-    /// The first number, and the time, from which on what was told may have been lost with records of the log.
-    lost: Option<(u32, SystemTime)>,
+    /// From where on what was told may have been lost with records of the log.
+    lost: Option<Unsure>,
+    /// The first number, and a moment before it was sent.
+    begin: Option<Unsure>,
+    /// What was missing before `begin` was told, since a session has ended since.
+    is_begun_told: bool,
+}
+
+/// From here on it is not known what was told.
+#[derive(Clone, Copy, Debug)]
+struct Unsure {
+    /// 0 where no number tells.
+    first: u32,
+    /// `None` where nothing older was read.
+    from: Option<SystemTime>,
 }
 
 impl Replay {
+    fn new(seen: Seen) -> Self {
+        let (oldest, newest, lost, begin) = (None, None, None, None);
+        Self { seen, oldest, newest, quiet: false, lost, begin, is_begun_told: false }
+    }
+
     fn take(&mut self, writer: &Writer, record: &Newest) {
         let Some(body) = &record.body else {
-            return self.lost();
+            return self.lose(record.at);
         };
         self.oldest.get_or_insert(record.at);
         self.newest = Some(record.at);
@@ -113,26 +141,52 @@ impl Replay {
 
     /// What was in these records was read, and is told as lost by the log. But a gap among them told what was not
     /// read: the next gap covers that again.
-    fn lost(&mut self) {
+    fn lose(&mut self, before: SystemTime) {
         let seen = &mut self.seen;
-        let from = seen.recent.earliest().or(self.newest);
-        if let (None, Some(highest), Some(from)) = (self.lost, seen.holes.highest(), from) {
-            self.lost = Some((highest.saturating_add(1), from));
+        if let Some(newest) = self.newest {
+            seen.holes.forget_before(newest - UNTOLD);
         }
+        let (hole, hole_from) = seen.holes.first().unzip();
+        let next = seen.holes.highest().map_or(0, |highest| highest.saturating_add(1));
+        let before = Some(before).filter(|before| *before > SystemTime::UNIX_EPOCH);
+        let from = seen.recent.earliest().or(self.newest).or(before);
+        let from = hole_from.into_iter().chain(from).min();
+        self.lost.get_or_insert(Unsure { first: hole.unwrap_or(next), from });
         seen.holes.pass_over();
     }
 
+    /// Where the records are so long that what was read of them does not reach back as far as something may be waited
+    /// for: how far it may.
+    fn untold(&self) -> Option<Unsure> {
+        let Unsure { first, from } = self.begin.filter(|_| !self.is_begun_told)?;
+        let highest = self.seen.holes.highest()?;
+        let (oldest, newest) = self.oldest.zip(self.newest)?;
+        let reaches = oldest <= newest - UNTOLD || highest.saturating_sub(first) >= UNTOLD_NUMBERS;
+        let from = from.map(|from| from - UNTOLD);
+        (!reaches).then_some(Unsure { first: highest.saturating_sub(UNTOLD_NUMBERS), from })
+    }
+
+    /// Another life of Asterisk: its numbers tell nothing of what was lost before.
+    fn restart(&mut self, boot: Option<String>) {
+        self.is_begun_told |= self.seen.boot.is_some();
+        self.seen.holes.restart();
+        self.seen.boot = boot;
+        if let Some(lost) = &mut self.lost {
+            lost.first = 0;
+        }
+    }
+
     fn event(&mut self, server: &str, message: &Message, at: SystemTime) {
-        let seen = &mut self.seen;
         let number = numbered_id(&message.attributes.id, server).map(|(boot, number)| {
-            if seen.boot.as_deref() != Some(boot) {
-                seen.holes.restart();
-                seen.boot = Some(boot.to_owned());
-                self.lost = None;
+            if self.seen.boot.as_deref() != Some(boot) {
+                self.restart(Some(boot.to_owned()));
             }
             number
         });
-        seen.note(number, stamp(message), at);
+        self.seen.note(number, stamp(message), at);
+        if let (Some(first), None) = (number, self.begin) {
+            self.begin = Some(Unsure { first, from: self.seen.recent.earliest() });
+        }
         self.quiet = false;
     }
 
@@ -158,15 +212,13 @@ impl Replay {
             unnumbered: 0,
             by_time: !resumed,
         });
-        if !resumed {
-            seen.holes.restart();
-            seen.boot = boot;
-            self.lost = None;
-        }
         if seen.recent.earliest().is_none() {
             seen.recent.restart_unsure(record.at);
         }
-        self.quiet = true;
+        if !resumed {
+            self.restart(boot);
+        }
+        (self.quiet, self.is_begun_told) = (true, true);
     }
 
     /// Everything was told before it.
@@ -174,6 +226,7 @@ impl Replay {
         let seen = &mut self.seen;
         seen.holes.forget();
         seen.disconnect = None;
+        self.is_begun_told = true;
         if let Some(at) = moment(data, "seen").filter(|_| seen.recent.earliest().is_none()) {
             seen.recent.restart_unsure(at);
         }
@@ -191,7 +244,11 @@ impl Replay {
         let first = data.get("first").and_then(Value::as_u64);
         if reason == Some("disconnected") {
             // It covers what was lost before it.
-            self.lost.take_if(|(lost, _)| first.is_some_and(|first| first <= (*lost).into()));
+            let from = moment(data, "from");
+            self.lost.take_if(|lost| match first {
+                Some(first) => first <= lost.first.into(),
+                None => from.zip(lost.from).is_some_and(|(from, lost)| from <= lost),
+            });
         }
         if let (Some("disconnected" | "skipped"), Some(last)) = (reason, last) {
             self.seen.holes.forget_to(last);

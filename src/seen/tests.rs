@@ -5,26 +5,19 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use amibus_ami::Frame;
 use proptest::prelude::*;
 
 use super::{
-    Seen,
+    LAST_NUMBERS, Seen,
     holes::{GRACE, GRACE_NUMBERS, OPEN_MAX, RANGES_A_ROUND, ROUND},
-    recover::{Past, recover},
 };
-use crate::{
-    link::{self, Gap},
-    normalize::Profile,
-    spool::format,
-    writer::{Origin, Writer},
-};
+use crate::link::Gap;
 
-const BOOT: Option<&str> = Some("2026-11-21T12:00:00");
+pub(super) const BOOT: Option<&str> = Some("2026-11-21T12:00:00");
 const MILLI: u64 = 1000;
-const SECOND: u64 = 1_000_000;
+pub(super) const SECOND: u64 = 1_000_000;
 
-fn at(micros: u64) -> SystemTime {
+pub(super) fn at(micros: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_800_000_000) + Duration::from_micros(micros)
 }
 
@@ -33,7 +26,7 @@ fn stamp(micros: u64) -> Option<u64> {
 }
 
 /// Events are read a millisecond after they were sent.
-fn event(seen: &mut Seen, number: u32, micros: u64) -> Vec<Gap> {
+pub(super) fn event(seen: &mut Seen, number: u32, micros: u64) -> Vec<Gap> {
     seen.event(Some(number), stamp(micros), at(micros + MILLI))
 }
 
@@ -113,6 +106,31 @@ fn numbers_that_all_came_late_leave_a_gap_without_them() {
     seen.connected(BOOT, Some(at(9 * SECOND)), at(9 * SECOND));
     assert!(event(&mut seen, 12, 10 * SECOND).is_empty());
     assert_eq!(event(&mut seen, 11, 10 * SECOND), [gap("disconnected", None, SECOND, 9 * SECOND)]);
+}
+
+#[test]
+fn a_gap_whose_numbers_came_late_covers_what_was_not_known_all_the_same() {
+    let mut seen = fresh();
+    event(&mut seen, 10, SECOND);
+    seen.uncounted_from = Some(5);
+    seen.connected(BOOT, Some(at(9 * SECOND)), at(9 * SECOND));
+    assert!(event(&mut seen, 12, 10 * SECOND).is_empty());
+    let covers = Gap { missed: None, ..gap("disconnected", Some((5, 12)), SECOND, 9 * SECOND) };
+    assert_eq!(event(&mut seen, 11, 10 * SECOND), [covers]);
+}
+
+#[test]
+fn the_last_numbers_are_noticed_once() {
+    let mut seen = fresh();
+    event(&mut seen, LAST_NUMBERS - 1, SECOND);
+    assert!(!seen.begins_the_last_numbers());
+    event(&mut seen, LAST_NUMBERS, 2 * SECOND);
+    assert!(seen.begins_the_last_numbers());
+    event(&mut seen, LAST_NUMBERS + 1, 3 * SECOND);
+    assert!(!seen.begins_the_last_numbers());
+    seen.connected(Some("another"), Some(at(4 * SECOND)), at(4 * SECOND));
+    event(&mut seen, LAST_NUMBERS, 5 * SECOND);
+    assert!(seen.begins_the_last_numbers(), "of another life");
 }
 
 #[test]
@@ -311,68 +329,4 @@ proptest! {
             }
         }
     }
-}
-
-/// A spool of two segments: numbers 1 to 3, number 10, a gap that says that 4 to 9 were missed; then 11 and 12.
-fn spool_with_a_gap(dir: &std::path::Path, writer: &Writer, damaged: Option<u64>, told_again: bool) {
-    let boot = BOOT.unwrap();
-    let number = |sequence: u64, number: u32| {
-        let text = format!("Event: Test\r\nSequenceNumber: {number}\r\n");
-        let origin = Origin { received: at(SECOND * sequence), boot: Some(boot), number: Some(number) };
-        writer.event(Frame::parse(text.as_bytes()), sequence, &origin).body
-    };
-    let gap = |sequence: u64, first: u64, last: u64, missed| {
-        let (from, until) = (at(3 * SECOND), at(4 * SECOND));
-        let gap = Gap { reason: "disconnected", missed, range: Some((first, last)), from, until };
-        link::gap(writer, sequence, &gap).body
-    };
-    let mut first = vec![link::up(writer, 1, "22.0.0", BOOT, false).body];
-    first.extend([number(2, 1), number(3, 2), number(4, 3), number(5, 10), gap(6, 4, 9, Some(6))]);
-    let mut second = vec![number(7, 11), number(8, 12)];
-    if told_again {
-        second.push(gap(9, 4, 12, None));
-    }
-    for (begins, bodies) in [(1_u64, first), (7, second)] {
-        let mut bytes = format::header(begins).to_vec();
-        for (sequence, body) in (begins..).zip(bodies) {
-            let start = bytes.len();
-            format::push_record(&mut bytes, sequence, 1_800_000_000 * SECOND + SECOND * sequence, &body);
-            if damaged == Some(sequence) {
-                bytes[start + format::RECORD_HEADER_BYTES] ^= 1;
-            }
-        }
-        std::fs::write(dir.join(format::segment_name(begins)), bytes).expect("written");
-    }
-}
-
-/// The gaps that are told to the next number but one, after a start onto that spool.
-fn told_after_a_start(damaged: Option<u64>, told_again: bool, next: u32) -> Vec<Gap> {
-    let writer = Writer::new(Profile::new("pbx1", None).expect("a profile"), "ami", "log").expect("a prefix");
-    let dir = tempfile::tempdir().expect("a directory");
-    spool_with_a_gap(dir.path(), &writer, damaged, told_again);
-    let past = Past { dir: dir.path(), writer: &writer, last: None, every_number: true, filtered: false };
-    let mut seen = recover(&past).expect("reads");
-    let mut told = seen.settle(at(20 * SECOND));
-    let connected = seen.connected(BOOT, Some(at(20 * SECOND)), at(20 * SECOND));
-    assert!(connected.resumed && connected.again);
-    told.extend(connected.gap);
-    told.extend(event(&mut seen, next, 21 * SECOND));
-    told.extend(event(&mut seen, next + 1, 23 * SECOND));
-    told
-}
-
-#[test]
-fn what_a_gap_told_that_was_lost_with_the_log_is_covered_by_the_next_one() {
-    for (next, last) in [(13, 13), (16, 15)] {
-        let told = told_after_a_start(Some(5), false, next);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!((told[0].missed, told[0].range), (None, Some((4, last))), "{told:?}");
-        assert!(told[0].from <= at(4 * SECOND) && told[0].until == at(20 * SECOND), "{told:?}");
-    }
-    let gap_alone = told_after_a_start(Some(6), false, 16);
-    assert_eq!((gap_alone[0].missed, gap_alone[0].range), (Some(6), Some((4, 9))), "{gap_alone:?}");
-    let exact = told_after_a_start(None, false, 16);
-    assert_eq!((exact[0].missed, exact[0].range), (Some(3), Some((13, 15))), "{exact:?}");
-    let once = told_after_a_start(Some(5), true, 16);
-    assert_eq!((once[0].missed, once[0].range), (Some(3), Some((13, 15))), "told before: {once:?}");
 }
