@@ -21,7 +21,8 @@ Examples:
   amibus spool replay --server pbx1 --bus kafka --from 184200
 
 replay needs amibus stopped. At its next start the bus is sent everything from that sequence number on once more,
-under the same ids: consumers, and a JetStream stream within its duplicate window, can drop what they have.";
+under the same ids: consumers can drop what they have. To JetStream goes only what the stream does not hold any more,
+where amibus may read it.";
 
 /// Look at what waits on disk for the buses, and have it sent again
 #[derive(Debug, clap::Args)]

@@ -17,14 +17,18 @@ use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 
 use crate::{
     dead, faults, headers,
-    held::{self, Held},
+    held::Held,
     hub::{Hub, Line},
+    look::{self, Blind},
     stream, subjects,
     window::Window,
 };
 
 /// How long the stream may be read before something is sent again.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
+/// How often in a row that is tried before things are sent all the same. A stream without a leader takes some seconds to
+/// find one; with the lane's pauses between them, of 50 ms to 5 s, so many tries take 26 s at the least.
+const LOOK_TRIES: u32 = 12;
 
 type Acknowledged = (usize, Result<PublishAck, PublishError>);
 type Acks = FuturesUnordered<Pin<Box<dyn Future<Output = Acknowledged> + Send>>>;
@@ -37,17 +41,28 @@ pub(crate) struct JetOutlet {
     on: Option<(Arc<Line>, Context)>,
     /// Since the stream refused something that it may take later, and until it takes a whole batch.
     cautious: bool,
-    /// What the stream had when it was last read.
+    /// What the stream had when it was last read, and what it confirmed of a batch that is not safe as a whole.
     held: Held,
     /// The stream was read, or need not be, on this connection.
     looked: bool,
+    /// How often in a row it could not be read.
+    failed_looks: u32,
     /// When the stream last confirmed something; before that nobody knows how long ago it was.
     confirmed: Option<Instant>,
 }
 
 impl JetOutlet {
     pub(crate) fn new(hub: Arc<Hub>, stream: String) -> Self {
-        Self { hub, stream, on: None, cautious: false, held: Held::default(), looked: false, confirmed: None }
+        Self {
+            hub,
+            stream,
+            on: None,
+            cautious: false,
+            held: Held::default(),
+            looked: false,
+            failed_looks: 0,
+            confirmed: None,
+        }
     }
 
     async fn ready(&mut self) -> Result<(Arc<Line>, Context), Fault> {
@@ -70,32 +85,46 @@ impl JetOutlet {
         self.held.pass(batch);
         let window = stream.duplicate_window;
         let remembered = self.confirmed.is_some_and(|at| at.elapsed() < window / 2);
-        let due = (!self.looked && !remembered) || self.held.ends_before(batch);
-        self.looked = true;
-        if !due {
+        if (self.looked || remembered) && !self.held.ends_before(batch) {
+            self.looked = true;
             return Ok(());
         }
         let before = line.dialled.refused_so_far();
-        let looking = tokio::time::timeout(LOOK_LIMIT, held::look(context, stream, batch));
+        let mut read = Held::default();
+        let looking = tokio::time::timeout(LOOK_LIMIT, look::look(context, stream, batch, &mut read));
         let looked = tokio::select! {
             biased;
-            looked = looking => looked.unwrap_or_else(|_| Err("it took too long".to_owned())),
-            said = line.dialled.refused(before, |said| said.contains("\"$JS.")) => Err(said.to_string()),
+            looked = looking => {
+                looked.unwrap_or_else(|_| Err(Blind::Failed(format!("it took longer than {LOOK_LIMIT:?}"))))
+            }
+            said = line.dialled.refused(before, |said| said.contains("\"$JS.")) => {
+                Err(Blind::Refused(said.to_string()))
+            }
             () = line.dialled.lost() => return Err(faults::lost()),
         };
+        let name = &self.stream;
         match looked {
-            Ok(held) => self.held = held,
-            Err(why) => {
-                self.held = Held::default();
-                let stream = &self.stream;
+            Ok(()) => self.held = read,
+            Err(blind) => {
+                self.held.merge(read);
+                self.failed_looks += 1;
+                if let Blind::Failed(why) = &blind
+                    && self.failed_looks < LOOK_TRIES
+                {
+                    let text = format!("what stream {name} has could not be read: {why}");
+                    return Err(Fault::new(FaultKind::TimedOut, text));
+                }
+                self.held.give_up();
+                let why = blind.why();
                 tracing::warn!(
-                    stream,
+                    stream = name,
                     ?window,
                     why,
                     "cannot look for what is there; older repeats come in twice"
                 );
             }
         }
+        (self.looked, self.failed_looks) = (true, 0);
         Ok(())
     }
 
@@ -161,7 +190,9 @@ impl JetOutlet {
                 }
             }
         }
+        let beyond = window.confirmed_beyond();
         let published = window.finish(Reach::Stored);
+        beyond.into_iter().filter_map(|index| batch.get(index)).for_each(|message| self.held.keep(message));
         if published.safe > 0 {
             self.confirmed = Some(Instant::now());
         }

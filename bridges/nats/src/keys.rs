@@ -4,6 +4,9 @@ use amibus_contract::{Key, KeyKind};
 
 const COUNT: KeyKind = KeyKind::Integer { min: 1, max: 65_536 };
 
+/// The most messages that are offered at once: as many as can be looked for in a stream at once.
+pub(crate) const MAX_BATCH_MESSAGES: usize = 4_096;
+
 /// The keys of `[bus.nats]`.
 pub const KEYS: &[Key] = &[
     Key::required(
@@ -118,6 +121,11 @@ pub const KEYS: &[Key] = &[
          stream by itself (limits, discard old, one replica), 1 elsewhere. Above 1, a message that the stream refused for \
          a moment can end up behind a later one of its call.",
     ),
-    Key::with_default("batch_messages", COUNT, "1024", "How many messages are offered at once."),
+    Key::with_default(
+        "batch_messages",
+        KeyKind::Integer { min: 1, max: MAX_BATCH_MESSAGES as i64 },
+        "1024",
+        "How many messages are offered at once.",
+    ),
     Key::with_default("batch_bytes", KeyKind::Size, "1MiB", "How many bytes are offered at once."),
 ];

@@ -4,7 +4,8 @@
 //! - `dial` connects, logs in and tells what happens to a connection; `hub` keeps the one connection that all
 //!   outlets publish on, `stream` looks after the JetStream stream.
 //! - `window` decides which message may leave when; `jet` and `core` are the two outlets that use it.
-//! - `held` reads what the stream has before anything is sent again that its duplicate window may have forgotten.
+//! - `look` reads what the stream has before anything is sent again that its duplicate window may have forgotten, and
+//!   `held` keeps it.
 //! - `inlet` takes commands: `service` as a NATS micro service, `pull` from a JetStream stream; `handle` is the
 //!   way back.
 //! - `client` is the other side of the bus, and `probe` tries it all.
@@ -38,6 +39,7 @@ mod inlet;
 mod jet;
 pub mod keys;
 mod login;
+mod look;
 mod probe;
 mod pull;
 mod service;

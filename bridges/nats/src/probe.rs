@@ -11,8 +11,9 @@ use futures_util::StreamExt;
 
 use crate::{
     dial::{self, Dialled, Role},
-    faults, held,
+    faults,
     hub::Hub,
+    look,
     settings::{CommandSettings, Settings, StreamSettings},
     stream, subjects,
 };
@@ -118,7 +119,7 @@ async fn repeats(
     let before = dialled.refused_so_far();
     let may = tokio::select! {
         biased;
-        may = held::may_look(context, config, &settings.prefix, CHECK_SERVER) => may,
+        may = look::may_look(context, config, &settings.prefix, CHECK_SERVER) => may,
         said = dialled.refused(before, |said| said.contains("\"$JS.")) => Err(said.to_string()),
         () = dialled.lost() => return Err(faults::lost()),
     };
@@ -144,7 +145,7 @@ async fn may_publish(
     dialled: &Dialled,
     lines: &mut Vec<String>,
 ) -> Result<(), Fault> {
-    for word in ["event", "dead"] {
+    for word in subjects::KEPT {
         let subject = format!("{}.{word}.{CHECK_SERVER}.check", settings.prefix);
         let before = dialled.refused_so_far();
         let publish = PublishMessage::build().payload("{}".into()).expected_stream(NO_STREAM);

@@ -7,7 +7,7 @@ use amibus_contract::{Kind, Topic};
 const MAX_REPLY_SUBJECT_BYTES: usize = 256;
 
 /// The words after the prefix of everything that the events' stream keeps.
-const KEPT: [&str; 5] = ["event", "link", "call", "response", "dead"];
+pub(crate) const KEPT: [&str; 5] = ["event", "link", "call", "response", "dead"];
 /// Those without which publishing fails: `dead` only ever sets things aside.
 const NEEDED: [&str; 4] = ["event", "link", "call", "response"];
 
@@ -81,6 +81,28 @@ pub(crate) fn covers(wide: &str, narrow: &str) -> bool {
     wide.next().is_none()
 }
 
+/// What a lane publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// One of its messages.
+    Message,
+    /// A dead letter of one.
+    Dead,
+}
+
+/// What `subject` is among those that the lane of `server` publishes on: commands are not.
+pub(crate) fn own(prefix: &str, server: &str, subject: &str) -> Option<Own> {
+    let rest = subject.strip_prefix(prefix)?.strip_prefix('.')?;
+    let (own, rest) = match rest.strip_prefix("dead.") {
+        Some(rest) => (Own::Dead, rest),
+        None => (Own::Message, rest),
+    };
+    let mut words = rest.split('.');
+    let kind = words.next().filter(|word| NEEDED.contains(word));
+    let (of, name, more) = (words.next(), words.next(), words.next());
+    (kind.is_some() && of == Some(server) && name.is_some() && more.is_none()).then_some(own)
+}
+
 /// Whether a reply may go to `subject`: a command must not make us write to JetStream's own interface, to our own
 /// topics or to a pattern.
 pub(crate) fn may_reply_to(prefix: &str, subject: &str) -> bool {
@@ -129,6 +151,23 @@ mod tests {
             Some("ami.call.>".to_owned())
         );
         assert_eq!(missing(&kept("other"), "ami"), Some("ami.event.>".to_owned()));
+    }
+
+    #[test]
+    fn a_lane_knows_its_own_subjects() {
+        assert_eq!(own("a.b", "pbx1", "a.b.event.pbx1.Hangup"), Some(Own::Message));
+        assert_eq!(own("a.b", "pbx1", "a.b.dead.link.pbx1.gap"), Some(Own::Dead));
+        for other in [
+            "a.b.command.pbx1.Ping",
+            "a.b.dead.command.pbx1.Ping",
+            "a.b.event.pbx10.Hangup",
+            "a.b.event.pbx1",
+            "a.b.event.pbx1.x.y",
+            "a.bevent.pbx1.x",
+        ] {
+            assert_eq!(own("a.b", "pbx1", other), None, "{other}");
+        }
+        assert_eq!(own("a.b", "event", "a.b.dead.event.pbx1.Hangup"), None, "a server of that name");
     }
 
     #[test]

@@ -146,6 +146,14 @@ impl<'a> Window<'a> {
         (0..self.states.len()).filter(|index| self.states.get(*index) == Some(&State::Sent)).collect()
     }
 
+    /// What is confirmed, though something before it is not: it will be offered again.
+    pub(crate) fn confirmed_beyond(&self) -> Vec<usize> {
+        let safe = |index: &usize| self.states.get(*index) == Some(&State::Safe);
+        let mut rest = 0..self.states.len();
+        let _ = rest.by_ref().find(|index| !safe(index));
+        rest.filter(safe).collect()
+    }
+
     /// The answer for the whole batch.
     pub(crate) fn finish(mut self, reach: Reach) -> Published {
         let safe = self.states.iter().position(|state| *state != State::Safe).unwrap_or(self.states.len());
@@ -278,7 +286,9 @@ mod tests {
         assert_eq!(all_next(&mut w), [0, 1, 2]);
         w.confirm(0);
         w.confirm(2);
+        assert_eq!(w.confirmed_beyond(), [2]);
         w.fail_all(&fault(FaultKind::Unreachable));
+        assert_eq!(w.confirmed_beyond(), [2]);
         let published = w.finish(Reach::Stored);
         assert_eq!((published.safe, published.fault.map(|f| f.decision)), (1, Some(Decision::Retry)));
     }

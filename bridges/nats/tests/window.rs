@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amibus_contract::{Fault, FaultKind, Message, Value, Values, conformance::Rig};
+use amibus_contract::{
+    Decision, Fault, FaultKind, Kind, Message, Value, Values, conformance, conformance::Rig,
+};
 use amibus_services::{Nats, NatsOptions};
 use async_nats::jetstream;
 
@@ -61,11 +63,8 @@ async fn a_late_start_stores_nothing_twice() {
     let (before, _) = messages.split_at(10_000);
     publish_all(&values, before).await;
     let bridge = open(&values);
-    let others: Vec<Message> = (0..6_000)
-        .map(|n| {
-            amibus_contract::conformance::message(PREFIX, amibus_contract::Kind::Event, "pbx2", n, 1, 10)
-        })
-        .collect();
+    let others: Vec<Message> =
+        (0..6_000).map(|n| conformance::message(PREFIX, Kind::Event, "pbx2", n, 1, 10)).collect();
     offer(&mut *bridge.outlet("pbx2").await.expect("an outlet"), &others, 1_000).await;
     let client = async_nats::connect(server.url()).await.expect("connected");
     until_forgotten(&client).await;
@@ -132,12 +131,70 @@ async fn a_late_dead_letter_is_stored_once() {
     }
 }
 
+/// A server that hangs while it is asked: nothing is sent before it has answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_sent_again_before_the_stream_was_read() {
+    let rig = NatsRig::jetstream().await;
+    let client = rig.plain().await;
+    jetstream::new(client.clone()).delete_stream(EVENTS).await.expect("deleted");
+    let values = forgetful(rig.url()).with("ack_timeout", Value::Duration(Duration::from_millis(400)));
+    let messages = events(100, 10);
+    publish_all(&values, &messages).await;
+    until_forgotten(&client).await;
+    let bridge = open(&values);
+    let mut outlet = bridge.outlet("pbx1").await.expect("an outlet");
+    assert_eq!(outlet.publish(&[]).await.fault, None, "connected");
+    rig.with_server(|server| server.pause());
+    for _ in 0..2 {
+        let published = outlet.publish(&messages).await;
+        let fault = published.fault.expect("the server hangs");
+        assert_eq!((published.safe, fault.decision), (0, Decision::Retry), "{fault}");
+        assert!(fault.message.contains("could not be read"), "{fault}");
+    }
+    rig.with_server(|server| server.resume());
+    offer(&mut *outlet, &messages, 100).await;
+    assert_exactly_once_in_order(&stream_holds(&rig.plain().await, EVENTS, ">").await, &messages);
+}
+
+/// One message at a lane's head is not permitted, on a connection that stays up, for longer than the stream remembers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_behind_a_blocked_message_is_not_stored_again() {
+    let config = r#"authorization { users: [
+        { user: "all", password: "p" }
+        { user: "partly", password: "p", permissions: { publish: { deny: "test.ami.link.>" } } }
+    ] }"#;
+    let server = Nats::start(&NatsOptions { jetstream: true, config: config.to_owned() });
+    let secret = Value::Secret("p".to_owned().into());
+    let values = forgetful(&server.url()).with("user", text("partly")).with("password", secret);
+    let client = async_nats::ConnectOptions::with_user_and_password("all".into(), "p".into());
+    let client = client.connect(server.url()).await.expect("connected");
+    let mut messages: Vec<Message> = (0..200).map(|n| event(n, &format!("call-{n}"), 10)).collect();
+    messages[0] = conformance::message(PREFIX, Kind::Link, "pbx1", 0, 1, 10);
+    let bridge = open(&values);
+    let mut outlet = bridge.outlet("pbx1").await.expect("an outlet");
+    let mut stored = 0;
+    for round in 0..3 {
+        let published = outlet.publish(&messages).await;
+        let kind = published.fault.map(|fault| fault.kind);
+        assert_eq!((published.safe, kind), (0, Some(FaultKind::Forbidden)), "round {round}");
+        let held = stream_holds(&client, EVENTS, ">").await;
+        let ids: std::collections::BTreeSet<_> = held.iter().map(|(id, _)| id).collect();
+        assert_eq!(ids.len(), held.len(), "round {round}: some are there twice");
+        assert!(held.len() >= stored && !held.is_empty(), "round {round}");
+        stored = held.len();
+        until_forgotten(&client).await;
+    }
+    let fault = bridge.probe().await.expect_err("links may not be published");
+    assert!(fault.kind == FaultKind::Forbidden && fault.message.contains("test.ami.link."), "{fault}");
+}
+
 /// Without the permission to read, repeats come in, events go on, and a check says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_may_not_be_read_is_warned_of() {
     let config = r#"authorization { users: [
         { user: "all", password: "p" }
         { user: "blind", password: "p", permissions: { publish: { deny: "$JS.API.CONSUMER.>" } } }
+        { user: "half", password: "p", permissions: { publish: { deny: "$JS.API.CONSUMER.MSG.>" } } }
     ] }"#;
     let server = Nats::start(&NatsOptions { jetstream: true, config: config.to_owned() });
     let login = |user: &str| {
@@ -151,6 +208,8 @@ async fn a_stream_that_may_not_be_read_is_warned_of() {
     until_forgotten(&client).await;
     publish_all(&login("blind"), &messages).await;
     assert_eq!(crate::rig::length(&client, EVENTS).await, 20, "this is what reading prevents");
+    let lines = open(&login("half")).probe().await.expect("probed").join("\n");
+    assert!(lines.contains("warning: stream EVENTS may not be read"), "{lines}");
     let lines = open(&login("blind")).probe().await.expect("probed").join("\n");
     assert!(lines.contains("warning: stream EVENTS may not be read"), "{lines}");
     assert!(lines.contains("warning: stream EVENTS remembers ids for 100ms"), "{lines}");
