@@ -11,6 +11,7 @@
 use std::env;
 use std::fmt::Display;
 use std::fs;
+use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
 use amibus_services::Program;
@@ -48,7 +49,8 @@ pub(super) fn done_inside(test: &str) -> bool {
         .and_then(Child::wait_with_output)
         .expect("the program unshare");
     let said = String::from_utf8_lossy(&ended.stdout);
-    print!("{said}");
+    // What it said belongs to what this test says.
+    std::io::stderr().write_all(said.as_bytes()).expect("standard error");
     assert!(
         ended.status.success() && said.contains("test result: ok. 1 passed"),
         "{test} failed in its network namespace: {}",
