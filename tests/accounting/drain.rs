@@ -81,6 +81,9 @@ fn what_is_left_at_sigterm_waits_for_the_next_start() {
     assert!(begun.elapsed() < LEAVES_WITHIN, "it left after {:?}", begun.elapsed());
     rig.nats.restart();
     rig.start_amibus();
+    // The last message of all, a second after the session began.
+    let is_told = || std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\tdisconnected\t"));
+    rig.wait("the gap", |_| is_told());
     let after = rig.wait("the rest", |lanes| lanes.iter().all(|lane| lane.own > 0 && lane.waiting == 0));
     let [nats, zeromq] = &after;
     // The end of the session was told as it left; on the way to ZeroMQ nothing was left.
