@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     address::Address,
     client::ZeroMqClient,
-    commands::Commands,
+    commands::{Commands, Requests},
     config::{Config, KEYS},
+    gate::Role,
+    inlet::ZeroMqInlet,
     outlet::ZeroMqOutlet,
     probe,
     publisher::Publisher,
@@ -32,7 +34,7 @@ pub struct ZeroMq {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     stats: Arc<Counters>,
-    closed: CancellationToken,
+    pub(crate) closed: CancellationToken,
     publisher: tokio::sync::Mutex<Option<Arc<Publisher>>>,
     commands: tokio::sync::Mutex<Option<Arc<Commands>>>,
     seen: Mutex<Seen>,
@@ -43,7 +45,8 @@ pub(crate) struct Shared {
 struct Seen {
     publish_address: Option<String>,
     commands_address: Option<String>,
-    fault: Option<String>,
+    publish_fault: Option<String>,
+    commands_fault: Option<String>,
 }
 
 impl ZeroMq {
@@ -98,16 +101,37 @@ impl Shared {
             dead.close(Instant::now()).await;
         }
         let opened = Publisher::open(&self.config, Arc::clone(&self.stats)).await;
-        let publisher = Arc::new(self.note(opened)?);
+        let publisher = Arc::new(self.note(Role::Publish, opened)?);
         self.seen().publish_address = Some(publisher.address());
         tracing::info!(address = publisher.address(), "listening for ZeroMQ subscribers");
         *slot = Some(Arc::clone(&publisher));
         Ok(publisher)
     }
 
+    /// The requests of an engine that is opened for them; `None` where no commands are configured.
+    pub(crate) async fn requests(&self) -> Result<Option<Requests>, Fault> {
+        let Some(address) = &self.config.commands else { return Ok(None) };
+        let mut slot = self.commands.lock().await;
+        if self.closed.is_cancelled() {
+            return Err(Fault::new(FaultKind::Closed, "the bridge is closed"));
+        }
+        let opened = Commands::open(address, &self.config, Arc::clone(&self.stats)).await;
+        let (commands, requests) = self.note(Role::Commands, opened)?;
+        self.seen().commands_address = Some(commands.address());
+        tracing::info!(address = commands.address(), "listening for ZeroMQ requesters");
+        *slot = Some(commands);
+        Ok(Some(requests))
+    }
+
     /// Remembers for [`Bridge::status`] how it went.
-    fn note<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
-        self.seen().fault = result.as_ref().err().map(|fault| fault.message.clone());
+    pub(crate) fn note<T>(&self, role: Role, result: Result<T, Fault>) -> Result<T, Fault> {
+        let fault = result.as_ref().err().map(|fault| fault.message.clone());
+        let mut seen = self.seen();
+        match role {
+            Role::Publish => seen.publish_fault = fault,
+            Role::Commands => seen.commands_fault = fault,
+        }
+        drop(seen);
         result
     }
 
@@ -148,7 +172,8 @@ impl Bridge for ZeroMq {
     }
 
     fn status(&self) -> Result<(), String> {
-        self.shared.seen().fault.clone().map_or(Ok(()), Err)
+        let seen = self.shared.seen();
+        seen.publish_fault.as_ref().or(seen.commands_fault.as_ref()).cloned().map_or(Ok(()), Err)
     }
 
     fn outlet<'a>(&'a self, _lane: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
@@ -160,19 +185,10 @@ impl Bridge for ZeroMq {
 
     fn inlet<'a>(&'a self, _scope: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
         Box::pin(async move {
-            let shared = &self.shared;
-            let Some(address) = &shared.config.commands else { return Ok(None) };
-            let mut slot = shared.commands.lock().await;
-            if shared.closed.is_cancelled() {
-                return Err(Fault::new(FaultKind::Closed, "the bridge is closed"));
-            }
-            let opened =
-                Commands::open(address, &shared.config, Arc::clone(&shared.stats), shared.closed.clone());
-            let (commands, inlet) = shared.note(opened.await)?;
-            shared.seen().commands_address = Some(commands.address());
-            tracing::info!(address = commands.address(), "listening for ZeroMQ requesters");
-            *slot = Some(commands);
-            Ok(Some(inlet))
+            let requests = self.shared.requests().await?;
+            Ok(requests.map(|requests| {
+                Box::new(ZeroMqInlet::new(Arc::clone(&self.shared), requests)) as Box<dyn Inlet>
+            }))
         })
     }
 
@@ -235,9 +251,19 @@ impl Bridge for ZeroMq {
 
 #[cfg(test)]
 mod tests {
-    use amibus_contract::Value;
+    use amibus_contract::{Attributes, Kind, Message, Topic, Value};
 
     use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    async fn until(what: &str, is_so: impl Fn() -> bool) {
+        let deadline = Instant::now() + SOON;
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 
     #[tokio::test]
     async fn an_engine_that_ended_is_opened_again_at_its_address() {
@@ -253,5 +279,50 @@ mod tests {
         let second = bridge.shared.publisher().await.expect("listening again");
         assert!(second.is_alive() && second.publish(&[]).await.is_ok());
         assert_eq!(second.address(), address);
+    }
+
+    #[tokio::test]
+    async fn commands_are_taken_again_after_their_engine_ended() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let place = directory.path().join("place");
+        std::fs::create_dir(&place).expect("a directory");
+        let address = |name| format!("ipc://{}", place.join(name).display());
+        let values = Values::default()
+            .with("publish", Value::Text(address("events")))
+            .with("commands", Value::Text(address("commands")));
+        let context = Context { prefix: "ami".to_owned(), instance: "test".to_owned() };
+        let bridge = ZeroMq::open_concrete(&values, &context).expect("a valid configuration");
+        let scope = Scope { prefix: "ami".to_owned(), servers: vec![] };
+        let mut inlet = bridge.inlet(&scope).await.expect("an inlet").expect("configured");
+        let first = bridge.shared.commands.lock().await.clone().expect("open");
+        // Where it cannot listen again at first.
+        std::fs::remove_dir_all(&place).expect("removed");
+        first.engine.abort();
+        let taking = tokio::spawn(async move { (inlet.next().await, inlet) });
+        until("the fault is told", || bridge.status().is_err_and(|fault| fault.contains("cannot listen on")))
+            .await;
+        std::fs::create_dir(&place).expect("a directory");
+        until("it listens again", || bridge.status().is_ok()).await;
+        assert_eq!(bridge.commands_address(), Some(address("commands")));
+
+        let mut client = bridge.client().await.expect("a client");
+        let asked = client.request("ami", "pbx1", "Ping", "1", "{}".into(), SOON);
+        let answered = async {
+            let (request, inlet) = taking.await.expect("no panic");
+            let mut request = request.expect("no fault").expect("a request");
+            assert_eq!(&request.body[..], b"{}");
+            let reply = Message {
+                topic: Topic::new("ami", Kind::Event, "pbx1", "Test").expect("a topic"),
+                key: "call".into(),
+                attributes: Attributes::default(),
+                body: "done".into(),
+            };
+            request.handle.reply(&reply).await.expect("the reply goes out");
+            inlet
+        };
+        let (response, mut inlet) = tokio::join!(asked, answered);
+        assert_eq!(&response.expect("a response")[..], b"done");
+        assert_eq!(bridge.close(SOON).await, 0);
+        assert!(inlet.next().await.expect("no fault").is_none(), "closed");
     }
 }

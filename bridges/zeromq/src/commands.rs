@@ -2,31 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use amibus_contract::{
-    BoxFuture, Decision, Fault, FaultKind, Handle, Inlet, Message, Reach, Rejection, Request,
-};
+use amibus_contract::{BoxFuture, Decision, Fault, FaultKind, Handle, Message, Reach, Rejection, Request};
 use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 use zeromq::ZmqMessage;
 
 use crate::{
     address::Address,
     config::Config,
     engine::PrivateSocket,
-    gate::{Gate, Peer, Role, split_envelope},
+    gate::{Accepted, Gate, Peer, Role, Shared, split_envelope},
     router::{self, Reply, WAITING_REPLIES, WAITING_REQUESTS},
     stats::Counters,
-    thread::{EngineThread, ended},
+    thread::EngineThread,
 };
 
 /// A running engine with its gate, as long as the bridge is open.
 pub(crate) struct Commands {
     gate: Gate,
-    _engine: EngineThread,
+    pub(crate) engine: EngineThread,
     _socket: PrivateSocket,
 }
 
@@ -36,23 +33,17 @@ impl Commands {
         address: &Address,
         config: &Config,
         stats: Arc<Counters>,
-        closed: CancellationToken,
-    ) -> Result<(Arc<Self>, Box<dyn Inlet>), Fault> {
+    ) -> Result<(Arc<Self>, Requests), Fault> {
         let (socket, listener) = PrivateSocket::listen()?;
         let (taken, requests) = mpsc::channel(WAITING_REQUESTS);
         let (replies, given) = mpsc::channel(WAITING_REPLIES);
         let work = move |engine| router::run(engine, taken, given);
         let engine = EngineThread::listen("amibus-zmq-cmd", listener, work).await?;
         let gate = Gate::open(address, Role::Commands, config.limits.clone(), stats, socket.path()).await?;
-        let commands = Arc::new(Self { gate, _engine: engine, _socket: socket });
-        let inlet = ZeroMqInlet {
-            commands: Arc::clone(&commands),
-            requests,
-            replies,
-            closed,
-            max_reply_bytes: config.max_message_bytes,
-        };
-        Ok((commands, Box::new(inlet)))
+        let commands = Arc::new(Self { gate, engine, _socket: socket });
+        let max_reply_bytes = config.max_message_bytes;
+        let requests = Requests { commands: Arc::clone(&commands), requests, replies, max_reply_bytes };
+        Ok((commands, requests))
     }
 
     /// The address that requesters connect to.
@@ -62,42 +53,47 @@ impl Commands {
 
     /// Waits until the accepted replies have left, and ends. Answers how many did not.
     pub(crate) async fn close(&self, deadline: Instant) -> u64 {
-        self.gate.drain_replies(deadline).await
+        let lost = self.gate.drain_replies(deadline).await;
+        // Not before: its tasks write what it has taken.
+        self.engine.abort();
+        lost
     }
 }
 
-struct ZeroMqInlet {
+/// The requests of one engine. Dropping this ends the taking of them; their replies still leave.
+pub(crate) struct Requests {
     commands: Arc<Commands>,
     requests: mpsc::Receiver<ZmqMessage>,
     replies: mpsc::Sender<Reply>,
-    closed: CancellationToken,
     max_reply_bytes: usize,
 }
 
-impl Inlet for ZeroMqInlet {
-    fn next(&mut self) -> BoxFuture<'_, Result<Option<Request>, Fault>> {
-        Box::pin(async move {
-            loop {
-                let received = tokio::select! {
-                    biased;
-                    () = self.closed.cancelled() => return Ok(None),
-                    received = self.requests.recv() => received.ok_or_else(ended)?,
-                };
-                if let Some(request) = self.request(received) {
-                    return Ok(Some(request));
-                }
-            }
-        })
-    }
-}
-
-impl Drop for ZeroMqInlet {
+impl Drop for Requests {
     fn drop(&mut self) {
         self.commands.gate.stop_taking();
     }
 }
 
-impl ZeroMqInlet {
+impl Requests {
+    /// The next one; `None` where the engine has ended.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses no request.
+    pub(crate) async fn next(&mut self) -> Option<Request> {
+        loop {
+            let received = self.requests.recv().await?;
+            if let Some(request) = self.request(received) {
+                return Some(request);
+            }
+        }
+    }
+
+    /// Ends what is left where the engine has ended, and frees the address.
+    pub(crate) async fn give_up(&self) {
+        // How many replies are lost is not known: peers may have been let go before.
+        self.commands.close(Instant::now()).await;
+    }
+
     /// What the gate lets through is an identity of ours, an envelope and one frame. A requester that has left
     /// meanwhile has sent its command all the same.
     fn request(&self, received: ZmqMessage) -> Option<Request> {
@@ -117,6 +113,7 @@ impl ZeroMqInlet {
             reply_wanted: true,
             body,
             handle: Box::new(ZeroMqHandle {
+                gate: Arc::clone(&self.commands.gate.shared),
                 peer,
                 replies: self.replies.clone(),
                 head,
@@ -142,6 +139,7 @@ fn in_short(response: &[u8], why: &str) -> Option<Bytes> {
 }
 
 struct ZeroMqHandle {
+    gate: Arc<Shared>,
     peer: Option<Arc<Peer>>,
     replies: mpsc::Sender<Reply>,
     /// The identity and the envelope, which stand before the reply.
@@ -182,9 +180,9 @@ impl Handle for ZeroMqHandle {
             let Ok(place) = self.replies.reserve().await else { return gone("the ZeroMQ engine has ended") };
             let (sent, is_sent) = oneshot::channel();
             // From here on it counts as replied, also where nobody waits for the rest of this.
-            peer.replying();
+            let accepted = Accepted::new(Arc::clone(&self.gate), Arc::clone(peer));
             self.replied = true;
-            place.send(Reply { message, peer: Arc::clone(peer), sent });
+            place.send(Reply { message, accepted, sent });
             let why = match is_sent.await {
                 Ok(Ok(())) => return Ok(Reach::Sent),
                 Ok(Err(error)) => error.to_string(),

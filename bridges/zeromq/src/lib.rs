@@ -21,6 +21,7 @@ mod commands;
 mod config;
 mod engine;
 mod gate;
+mod inlet;
 mod outlet;
 mod probe;
 mod publisher;

@@ -17,6 +17,7 @@ mod inbound;
 mod outbound;
 mod pace;
 mod peer;
+mod reply;
 mod requests;
 mod serve;
 
@@ -41,6 +42,7 @@ pub(crate) use inbound::{CONFIRM_PREFIX, control};
 pub(crate) use outbound::Outbound;
 pub(crate) use pace::Pace;
 pub(crate) use peer::{Peer, Peers};
+pub(crate) use reply::Accepted;
 pub(crate) use requests::{MAX_SKIPPED_BYTES, split_envelope};
 
 use crate::{address::Address, stats::Counters};
@@ -100,7 +102,7 @@ pub(crate) struct Shared {
     /// Everything ends.
     abort: CancellationToken,
     tracker: TaskTracker,
-    /// Told whenever replies have left.
+    /// Told whenever replies have left, or will not come any more.
     flushed: Notify,
     /// Among the peers, the most messages that one of them was not given.
     undelivered: AtomicU64,
@@ -162,7 +164,7 @@ impl Gate {
     }
 
     /// Waits until every accepted reply has left, at most until `deadline`, and cuts the connections. Answers how
-    /// many replies did not leave.
+    /// many replies did not leave, also because their peer left meanwhile or read too slowly.
     pub(crate) async fn drain_replies(&self, deadline: Instant) -> u64 {
         self.stop_taking();
         let all_left = async {
@@ -176,9 +178,8 @@ impl Gate {
         };
         // What did not leave in time is counted below.
         let _ = timeout_at(deadline, all_left).await;
-        let left_over = self.shared.peers.unflushed_replies();
         self.cut().await;
-        left_over
+        self.shared.peers.undelivered_replies()
     }
 
     async fn cut(&self) {

@@ -92,6 +92,8 @@ impl Peer {
 pub(crate) struct Peers {
     by_number: Mutex<HashMap<u64, Weak<Peer>>>,
     next: AtomicU64,
+    /// The unflushed replies of those that left while the gate was closing.
+    lost_replies: AtomicU64,
 }
 
 impl Peers {
@@ -115,9 +117,14 @@ impl Peers {
         peer
     }
 
-    pub(crate) fn leave(&self, peer: &Peer) {
+    /// Nobody waits for its replies any more; while the gate is `closing`, those that have not left count as lost.
+    pub(crate) fn leave(&self, peer: &Peer, closing: bool) {
         peer.gone.store(true, Ordering::Release);
-        lock(&self.by_number).remove(&peer.number);
+        let mut peers = lock(&self.by_number);
+        if closing {
+            self.lost_replies.fetch_add(peer.unflushed_replies.load(Ordering::Acquire), Ordering::Relaxed);
+        }
+        peers.remove(&peer.number);
     }
 
     /// The peer with an identity that we gave it.
@@ -126,10 +133,20 @@ impl Peers {
         lock(&self.by_number).get(&number)?.upgrade()
     }
 
+    /// Of those that are there.
     pub(crate) fn unflushed_replies(&self) -> u64 {
-        let peers = lock(&self.by_number);
-        peers.values().filter_map(Weak::upgrade).map(|p| p.unflushed_replies.load(Ordering::Acquire)).sum()
+        unflushed(&lock(&self.by_number))
     }
+
+    /// The same and those of who left while the gate was closing.
+    pub(crate) fn undelivered_replies(&self) -> u64 {
+        let peers = lock(&self.by_number);
+        unflushed(&peers) + self.lost_replies.load(Ordering::Relaxed)
+    }
+}
+
+fn unflushed(peers: &HashMap<u64, Weak<Peer>>) -> u64 {
+    peers.values().filter_map(Weak::upgrade).map(|p| p.unflushed_replies.load(Ordering::Acquire)).sum()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

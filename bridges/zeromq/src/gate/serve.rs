@@ -56,7 +56,7 @@ where
     }
     let Ends { reader, writer, mut from_engine, mut to_engine } = ends;
     drop((reader, writer));
-    shared.peers.leave(&peer);
+    shared.peers.leave(&peer, shared.closing.is_cancelled());
     // Its replies can no longer be waited for.
     shared.flushed.notify_waiters();
     // The engine lets go of a peer when it is asked for messages; until then the peer keeps its place here, so that

@@ -1,11 +1,15 @@
 //! Ending: what was accepted is delivered or counted, and nothing is left.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use amibus_contract::{Bridge, Decision, FaultKind, Scope, Value};
+use amibus_contract::{Bridge, Decision, FaultKind, Scope, Value, Values};
+use amibus_zeromq::ZeroMq;
 use serde_json::json;
 
-use crate::support::{self, Peer, Raw, base64, message, publish};
+use crate::support::{self, Peer, Raw, SOON, base64, message, publish};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_delivers_to_who_reads() {
@@ -86,6 +90,59 @@ async fn replies_leave_before_the_end() {
         }
         replies += 1;
         assert_eq!(support::bytes(&said["reply"][0]).len(), 1 << 20);
+    }
+}
+
+/// More than all queues and the kernel keep.
+const LARGE_REPLY_BYTES: usize = 32 << 20;
+
+/// A bridge as the daemon leaves it before it closes it, and the peer that was just given a large reply: neither its
+/// inlet nor any request is held any more.
+async fn replied_and_let_go(values: &Values) -> (Arc<ZeroMq>, Raw) {
+    let values = values
+        .clone()
+        .with("max_message_bytes", Value::Size(LARGE_REPLY_BYTES as u64))
+        .with("subscriber_queue", Value::Size(64 << 10));
+    let bridge = support::open(&values);
+    let scope = Scope { prefix: "ami".into(), servers: vec![] };
+    let mut inlet = bridge.inlet(&scope).await.expect("an inlet").expect("configured");
+    let mut peer = Raw::shaken(&bridge.commands_address().expect("it listens"), "DEALER").await;
+    peer.send(b"\0\x02{}").await;
+    let mut request = inlet.next().await.expect("it works").expect("a request");
+    request.handle.reply(&message("pbx1", 0, LARGE_REPLY_BYTES)).await.expect("accepted");
+    request.handle.acknowledge().await.expect("nothing to do");
+    (bridge, peer)
+}
+
+#[tokio::test]
+async fn a_reply_leaves_whole_though_inlet_and_request_are_gone() {
+    let values = support::values().with("subscriber_patience", Value::Duration(Duration::from_secs(60)));
+    let (bridge, mut peer) = replied_and_let_go(&values).await;
+    let reading = async {
+        let header = peer.read(9).await;
+        assert_eq!(header[..], [&[2][..], &(LARGE_REPLY_BYTES as u64).to_be_bytes()].concat());
+        for _ in 0..LARGE_REPLY_BYTES >> 20 {
+            peer.read(1 << 20).await;
+            // It reads slowly.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (undelivered, ()) = tokio::join!(bridge.close(SOON), reading);
+    assert_eq!(undelivered, 0);
+}
+
+#[tokio::test]
+async fn a_reply_that_does_not_leave_is_counted() {
+    let patience = |patience| support::values().with("subscriber_patience", Value::Duration(patience));
+    // The one is disconnected for it, the other cut at the limit.
+    for (patience, limit) in [
+        (patience(Duration::from_millis(500)), SOON),
+        (patience(Duration::from_secs(60)), Duration::from_millis(500)),
+    ] {
+        let (bridge, _stopped) = replied_and_let_go(&patience).await;
+        let start = Instant::now();
+        assert_eq!(bridge.close(limit).await, 1);
+        assert!(start.elapsed() < SOON / 2, "{:?}", start.elapsed());
     }
 }
 
