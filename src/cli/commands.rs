@@ -141,7 +141,7 @@ fn outcome(word: &str) -> Result<Outcome, String> {
     Outcome::parse(word).ok_or_else(|| format!("one of {}", Outcome::ALL.map(Outcome::as_str).join(", ")))
 }
 
-/// An id comes from outside: what would disturb a terminal is shown escaped.
+/// Ids, names and answers come from outside: what would disturb a terminal is shown escaped.
 fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
@@ -157,7 +157,7 @@ fn line(entry: &Entry) -> String {
         "{}  {became:<8}{}  {} {}  {}{}",
         time(entry.claimed_at),
         code.unwrap_or_default(),
-        entry.server,
+        plain(&entry.server),
         plain(&entry.action),
         plain(&entry.id),
         entry.sender.as_ref().map(|sender| format!("  from {}", plain(sender))).unwrap_or_default()
@@ -168,7 +168,7 @@ fn whole(entry: &Entry) -> String {
     let mut out = format!(
         "id        {}\nserver    {}\naction    {}\nsender    {}\nstate     {}\noutcome   {}\nclaimed   {}\n",
         plain(&entry.id),
-        entry.server,
+        plain(&entry.server),
         plain(&entry.action),
         entry.sender.as_deref().map_or("-".to_owned(), plain),
         entry.state,
@@ -180,7 +180,10 @@ fn whole(entry: &Entry) -> String {
     }
     match entry.value() {
         Value::Null => out,
-        value => out + &format!("response  {value:#}\n"),
+        value => {
+            let lines: Vec<String> = format!("{value:#}").lines().map(plain).collect();
+            out + &format!("response  {}\n", lines.join("\n"))
+        }
     }
 }
 

@@ -6,7 +6,12 @@
 //! | between `sending` and `done` | may have been sent; is never sent again | [`recover`](super::recover) tells |
 //! | after `done` | was answered or not; delivered again, the recorded outcome is answered | as recorded |
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use amibus_contract::{Bytes, Inlet, Message, Rejection, Request};
 use tokio::sync::{Semaphore, watch};
@@ -90,8 +95,8 @@ pub struct Engine {
     pub(super) nowhere: Nowhere,
     /// The ids in work in this process, with their end.
     running: InWork,
-    /// Whether calls of a dead process are still looked for.
-    pub(super) looking_up: watch::Sender<bool>,
+    /// The calls of a dead process that are still looked for.
+    pub(super) looking_up: watch::Sender<BTreeSet<String>>,
 }
 
 /// What goes back for one request.
@@ -121,7 +126,7 @@ impl Engine {
         servers: BTreeMap<String, Server>,
         nowhere: Nowhere,
     ) -> Arc<Self> {
-        let (running, looking_up) = (InWork::default(), watch::Sender::new(false));
+        let (running, looking_up) = (InWork::default(), watch::Sender::default());
         Arc::new(Self { settings, policy, journal, servers, nowhere, running, looking_up })
     }
 
@@ -254,7 +259,8 @@ impl Engine {
         if let Ok(Some(Claim::Interrupted)) = recorded {
             // It may be a call that is being looked for.
             let mut looking_up = self.looking_up.subscribe();
-            how.stop.run_until_cancelled(looking_up.wait_for(|looking| !looking)).await?.ok()?;
+            let ended = looking_up.wait_for(|ids| !ids.contains(id));
+            how.stop.run_until_cancelled(ended).await?.ok()?;
             recorded = self.recorded(id, command).await;
         }
         let claim = match recorded {
@@ -306,8 +312,14 @@ impl Engine {
         let _working = Working::new(&server.metrics);
         let (settings, may_wait, stop) = (&self.settings, how.durable, how.stop);
         let errand = Errand { settings, server, id, command, may_wait, stop };
-        let own_id = id.to_owned();
-        let ended = errand.run(async || self.blocking(move |journal| journal.sending(&own_id)).await).await;
+        let (own_id, same_id) = (id.to_owned(), id.to_owned());
+        let sending = async || self.blocking(move |journal| journal.sending(&own_id)).await;
+        let accepted = async |answer: Vec<u8>| {
+            if let Err(error) = self.blocking(move |journal| journal.accepted(&same_id, &answer)).await {
+                warn!(id, %error, "the journal does not keep that Asterisk took it; a crash would make it unknown");
+            }
+        };
+        let ended = errand.run(sending, accepted).await;
         let response = match ended {
             Ended::Stopped => return None,
             Ended::Sent(response) => response,
@@ -359,7 +371,7 @@ impl Engine {
     }
 
     fn told(&self, server: Option<&Server>, response: &Response, how: &Circumstances<'_>) {
-        audit(how, response);
+        audit(Some(how.bus), how.sender.as_deref(), response);
         let metrics = server.map_or(&self.nowhere.metrics, |server| &server.metrics);
         metrics.finished(response.outcome.as_str()).inc();
     }
@@ -431,12 +443,12 @@ fn not_recorded(error: &JournalError) -> CommandError {
 }
 
 /// One line for every command: who, what, verdict. No value of a field: these may be private.
-fn audit(how: &Circumstances<'_>, response: &Response) {
+pub(super) fn audit(bus: Option<&str>, sender: Option<&str>, response: &Response) {
     let error = response.error.as_ref();
     info!(
         target: "amibus::audit",
-        bus = how.bus,
-        sender = how.sender,
+        bus,
+        sender,
         id = response.id,
         server = response.server,
         action = response.action,

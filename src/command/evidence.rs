@@ -16,7 +16,11 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{asterisk::Actions, spool::scan, writer::Writer};
+use crate::{
+    asterisk::{ActionFailure, Actions},
+    spool::scan,
+    writer::Writer,
+};
 
 /// What begins the Uniqueid of every channel that amibus chose, as it stands in an event's JSON.
 const OUR_UNIQUEID: &[u8] = b"\"Uniqueid\":\"amibus-";
@@ -72,20 +76,39 @@ fn parse<'a>(
     let body: Body<'_> = serde_json::from_slice(payload).ok()?;
     let data: Data<'_> = serde_json::from_str(body.data.get()).ok()?;
     let channel = *wanted.get(data.uniqueid.as_deref()?)?;
-    // The dialplan may put anything into a UserEvent.
+    // The dialplan may put anything into a UserEvent. What it forges as a whole message, by line ends in a value, is not
+    // told apart here: its ChannelId would have to be guessed.
     let event = data.event.filter(|event| event != "UserEvent")?;
     Some((body.data.get().as_bytes().to_vec(), event == "OriginateResponse", channel))
 }
 
-/// Asks Asterisk which of `wanted` live. `None`: it could not be asked.
+/// What Asterisk says of its live channels.
+pub(super) enum Living {
+    /// Those that were asked for and live.
+    These(Evidence),
+    /// It does not say, in these words.
+    Refused(String),
+    /// It could not be asked.
+    NotAsked,
+}
+
+/// Asks Asterisk which of `wanted` live.
 pub(super) async fn among_the_living(
     actions: &Actions,
     writer: &Writer,
     within: Duration,
     wanted: &[String],
-) -> Option<Evidence> {
-    let action = Action::new("CoreShowChannels").ok()?;
-    let reply = actions.run(action, Instant::now() + within).await.ok()?;
+) -> Living {
+    let Ok(action) = Action::new("CoreShowChannels") else { return Living::NotAsked };
+    let reply = match actions.run(action, Instant::now() + within).await {
+        Ok(reply) => reply,
+        Err(failure @ ActionFailure::TooLarge { .. }) => return Living::Refused(failure.to_string()),
+        Err(_) => return Living::NotAsked,
+    };
+    if reply.complete.is_none() {
+        let words = reply.response.frame().first("Message").unwrap_or_default().to_vec();
+        return Living::Refused(String::from_utf8_lossy(&words).trim().to_owned());
+    }
     let mut found = Evidence::new();
     for item in &reply.items {
         let frame = item.frame();
@@ -94,6 +117,5 @@ pub(super) async fn among_the_living(
             found.insert(channel.to_owned(), writer.data(frame));
         }
     }
-    // An answer of Error (no privilege) says nothing about channels.
-    reply.complete.is_some().then_some(found)
+    Living::These(found)
 }

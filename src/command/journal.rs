@@ -105,8 +105,12 @@ pub struct Open {
     pub server: String,
     /// The action.
     pub action: String,
+    /// Who sent it, as its bus knows them.
+    pub sender: Option<String>,
     /// When it was about to be written to Asterisk.
     pub sent_at: Option<SystemTime>,
+    /// What was kept of its response: of one in work, Asterisk's own answer, which was Success.
+    pub response: Option<Vec<u8>>,
 }
 
 /// The journal, open for one process.
@@ -184,6 +188,17 @@ impl Journal {
         }
     }
 
+    /// Keeps that Asterisk answered Success, and its answer (JSON), of a command whose end is still waited for.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn accepted(&self, id: &str, answer: &[u8]) -> Result<(), JournalError> {
+        self.lock()
+            .prepare_cached("UPDATE command SET response = ?2 WHERE id = ?1 AND state = 'sending'")?
+            .execute(params![id, answer])?;
+        Ok(())
+    }
+
     /// Records the outcome. An outcome that is already there stays.
     ///
     /// # Errors
@@ -213,14 +228,14 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn unpublished(&self, limit: usize) -> Result<Vec<(Open, Vec<u8>)>, JournalError> {
+    pub fn unpublished(&self, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sent_at, response FROM command
+            "SELECT id, server, action, sender, sent_at, response FROM command
              WHERE state = 'done' AND body IS NULL AND response IS NOT NULL LIMIT ?1",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = find.query_map([limit], |row| Ok((open(row)?, row.get(4)?)))?;
+        let rows = find.query_map([limit], open)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -231,7 +246,7 @@ impl Journal {
     pub fn unsend(&self, id: &str) -> Result<(), JournalError> {
         self.lock()
             .prepare_cached(
-                "UPDATE command SET state = 'claimed', sent_at = NULL WHERE id = ?1 AND state = 'sending'",
+                "UPDATE command SET state = 'claimed', sent_at = NULL, response = NULL WHERE id = ?1 AND state = 'sending'",
             )?
             .execute([id])?;
         Ok(())
@@ -245,7 +260,7 @@ impl Journal {
     pub fn interrupted(&self, after: &str, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sent_at FROM command WHERE state = 'sending' AND id > ?1
+            "SELECT id, server, action, sender, sent_at, response FROM command WHERE state = 'sending' AND id > ?1
              ORDER BY id LIMIT ?2",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -281,10 +296,17 @@ impl Journal {
 }
 
 fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Open> {
-    let sent_at: Option<i64> = row.get(3)?;
+    let sent_at: Option<i64> = row.get(4)?;
     let sent_at = sent_at.and_then(|millis| u64::try_from(millis).ok());
     let sent_at = sent_at.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)));
-    Ok(Open { id: row.get(0)?, server: row.get(1)?, action: row.get(2)?, sent_at })
+    Ok(Open {
+        id: row.get(0)?,
+        server: row.get(1)?,
+        action: row.get(2)?,
+        sender: row.get(3)?,
+        sent_at,
+        response: row.get(5)?,
+    })
 }
 
 fn find(connection: &Connection, id: &str, payload_hash: &str) -> Result<Option<Claim>, JournalError> {

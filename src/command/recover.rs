@@ -3,7 +3,8 @@
 //! | it had begun to send | what becomes of it |
 //! |---|---|
 //! | an action that only reads ([`READ_ONLY`]) | its claim is free again: delivered again, it runs again |
-//! | an Originate | looked up by its ChannelId, in the spool and among the live channels: `executed`, with the event that proves it; else `unknown` |
+//! | an Originate that Asterisk had answered with Success, its end awaited | `executed`, with what the log tells of its end |
+//! | another Originate | looked up by its ChannelId, in the spool and among the live channels: `executed`, with the event that proves it; else `unknown` |
 //! | anything else | `unknown`: nobody can tell |
 //!
 //! An Originate's look-up waits for its server, so it goes on beside the first commands. The same id delivered again
@@ -22,7 +23,7 @@ use tracing::{info, warn};
 use super::{
     engine::{Engine, Server},
     error::{Code, CommandError},
-    evidence::{self, Evidence},
+    evidence::{self, Evidence, Living},
     journal::{JournalError, Open},
     response::{self, Response, channel_id},
 };
@@ -31,6 +32,8 @@ use super::{
 const RECOVERED_AT_ONCE: usize = 1000;
 /// How long a server that is away may keep the look-up among its live channels waiting.
 const LOOK_UP_WAIT: Duration = Duration::from_secs(60);
+/// How long the events of a call that ended during the look-up may take to be in the log.
+const SETTLED: Duration = Duration::from_secs(2);
 /// How long after a look-up that failed the next one follows.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 
@@ -139,13 +142,15 @@ impl Engine {
                 {
                     calls.0.entry(one.server.clone()).or_default().push(one);
                 } else {
-                    self.record(&one.id, self.servers.get(&one.server), &unknown(&one)).await?;
+                    let response = unknown(&one);
+                    self.record(&one.id, self.servers.get(&one.server), &response).await?;
+                    super::engine::audit(None, one.sender.as_deref(), &response);
                     count += 1;
                 }
             }
         }
         // Whoever asks for one of them waits from now on.
-        self.looking_up.send_replace(calls.count() > 0);
+        self.looking_up.send_replace(calls.0.values().flatten().map(|call| call.id.clone()).collect());
         Ok((count, calls))
     }
 
@@ -159,9 +164,10 @@ impl Engine {
                 stop.run_until_cancelled(engine.look_up_on(&name, calls)).await;
             });
         }
-        servers.join_all().await;
-        if !stop.is_cancelled() {
-            self.looking_up.send_replace(false);
+        while let Some(ended) = servers.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a look-up of calls broke off; the next start takes it up");
+            }
         }
     }
 
@@ -169,24 +175,43 @@ impl Engine {
         let Some(server) = self.servers.get(name) else { return };
         let mut channels: BTreeMap<String, Open> =
             calls.into_iter().map(|call| (channel_id(name, &call.id), call)).collect();
-        let since = channels.values().filter_map(|call| call.sent_at).min();
-        let (dir, wanted) = (server.spool_dir.clone(), channels.keys().cloned().collect::<Vec<_>>());
-        let since = since.unwrap_or(SystemTime::UNIX_EPOCH);
-        let logged = tokio::task::spawn_blocking(move || evidence::in_the_log(&dir, since, &wanted)).await;
-        match logged {
-            Ok(Ok(found)) => self.proven(server, &mut channels, found).await,
-            Ok(Err(error)) => warn!(server = name, %error, "the spool cannot be searched for calls"),
-            Err(error) => warn!(server = name, %error, "the spool could not be searched for calls"),
-        }
-        if !channels.is_empty() {
-            let wanted: Vec<String> = channels.keys().cloned().collect();
-            match tokio::time::timeout(LOOK_UP_WAIT, living(server, &wanted)).await {
-                Ok(found) => self.proven(server, &mut channels, found).await,
+        self.look_into_the_log(name, server, &mut channels).await;
+        let wanted: Vec<String> =
+            channels.iter().filter(|(_, call)| call.response.is_none()).map(|(id, _)| id.clone()).collect();
+        if !wanted.is_empty() {
+            match tokio::time::timeout(LOOK_UP_WAIT, living(name, server, &wanted)).await {
+                Ok(found) => {
+                    self.proven(server, &mut channels, found).await;
+                    // What ended in between has left its events in the log meanwhile.
+                    tokio::time::sleep(SETTLED).await;
+                    self.look_into_the_log(name, server, &mut channels).await;
+                }
                 Err(_) => warn!(server = name, "the server is away: its live channels were not looked at"),
             }
         }
         for call in channels.values() {
-            self.until_recorded(Some(server), unknown(call)).await;
+            let response = match &call.response {
+                Some(answer) => {
+                    let answer = Some(answer.clone());
+                    Response::of_evidence(&call.id, &call.server, &call.action, answer, None)
+                }
+                None => unknown(call),
+            };
+            self.recovered(server, call, &response).await;
+        }
+    }
+
+    async fn look_into_the_log(&self, name: &str, server: &Server, channels: &mut BTreeMap<String, Open>) {
+        if channels.is_empty() {
+            return;
+        }
+        let since = channels.values().filter_map(|call| call.sent_at).min().unwrap_or(SystemTime::UNIX_EPOCH);
+        let (dir, wanted) = (server.spool_dir.clone(), channels.keys().cloned().collect::<Vec<_>>());
+        let logged = tokio::task::spawn_blocking(move || evidence::in_the_log(&dir, since, &wanted)).await;
+        match logged {
+            Ok(Ok(found)) => self.proven(server, channels, found).await,
+            Ok(Err(error)) => warn!(server = name, %error, "the spool cannot be searched for calls"),
+            Err(error) => warn!(server = name, %error, "the spool could not be searched for calls"),
         }
     }
 
@@ -194,18 +219,24 @@ impl Engine {
     async fn proven(&self, server: &Server, channels: &mut BTreeMap<String, Open>, found: Evidence) {
         for (channel, event) in found {
             let Some(call) = channels.remove(&channel) else { continue };
-            let response = Response::of_evidence(&call.id, &call.server, &call.action, event);
+            let (answer, event) = (call.response.clone(), Some(event));
+            let response = Response::of_evidence(&call.id, &call.server, &call.action, answer, event);
             info!(id = call.id, server = call.server, channel, "a call begun before a crash was found");
-            self.until_recorded(Some(server), response).await;
+            self.recovered(server, &call, &response).await;
         }
     }
 
-    async fn until_recorded(&self, server: Option<&Server>, response: Response) {
-        let id = response.id.clone().unwrap_or_default();
-        while let Err(error) = self.record(&id, server, &response).await {
-            tracing::error!(id, %error, "an outcome cannot be recorded; trying again");
+    /// Records the outcome of one, tells it, and ends the wait of whoever asked for it again.
+    async fn recovered(&self, server: &Server, call: &Open, response: &Response) {
+        while let Err(error) = self.record(&call.id, Some(server), response).await {
+            tracing::error!(id = call.id, %error, "an outcome cannot be recorded; trying again");
             tokio::time::sleep(super::engine::RECORD_RETRY).await;
         }
+        super::engine::audit(None, call.sender.as_deref(), response);
+        server.metrics.finished(response.outcome.as_str()).inc();
+        self.looking_up.send_modify(|ids| {
+            ids.remove(&call.id);
+        });
     }
 
     /// Publishes outcomes that were recorded just before a process died.
@@ -215,9 +246,11 @@ impl Engine {
             if left.is_empty() {
                 return Ok(());
             }
-            for (one, data) in left {
+            for one in left {
+                let data = one.response.unwrap_or_default();
                 let (writer, spool) = self.place(self.servers.get(&one.server));
                 let message = response::append(writer, spool, Some(&one.id), &one.action, &data);
+                self.written(self.servers.get(&one.server), &message).await;
                 self.blocking(move |journal| journal.published(&one.id, &message.body)).await?;
             }
         }
@@ -231,7 +264,7 @@ fn unknown(one: &Open) -> Response {
 }
 
 /// Asks until Asterisk answers.
-async fn living(server: &Server, wanted: &[String]) -> Evidence {
+async fn living(name: &str, server: &Server, wanted: &[String]) -> Evidence {
     loop {
         let mut ready = server.actions.ready();
         if ready.wait_for(|ready| *ready).await.is_err() {
@@ -241,8 +274,12 @@ async fn living(server: &Server, wanted: &[String]) -> Evidence {
         let asked =
             evidence::among_the_living(&server.actions, &server.writer, server.action_deadline, wanted);
         match asked.await {
-            Some(found) => return found,
-            None => tokio::time::sleep(LOOK_UP_AGAIN).await,
+            Living::These(found) => return found,
+            Living::Refused(words) => {
+                warn!(server = name, words, "Asterisk does not tell its live channels");
+                return Evidence::new();
+            }
+            Living::NotAsked => tokio::time::sleep(LOOK_UP_AGAIN).await,
         }
     }
 }

@@ -52,10 +52,18 @@ impl Response {
         }
     }
 
-    /// An Originate whose answer was lost, and of whose channel an event was seen; `event` is its `data`, JSON.
-    pub fn of_evidence(id: &str, server: &str, action: &str, event: Vec<u8>) -> Self {
+    /// An Originate that ran for certain, though whoever waited for its end died: Asterisk's `answer` was kept, or an
+    /// `event` of its channel was seen. Both are JSON, the event as `data` has it.
+    pub fn of_evidence(
+        id: &str,
+        server: &str,
+        action: &str,
+        answer: Option<Vec<u8>>,
+        event: Option<Vec<u8>>,
+    ) -> Self {
         let text = |name: &str, data: &serde_json::Value| data.get(name).cloned().unwrap_or_default();
-        let data: serde_json::Value = serde_json::from_slice(&event).unwrap_or_default();
+        let data = event.as_deref().and_then(|event| serde_json::from_slice(event).ok());
+        let data: serde_json::Value = data.unwrap_or_default();
         let call = (text("Event", &data) == "OriginateResponse").then(|| {
             let reason = data.get("Reason").and_then(serde_json::Value::as_i64);
             let success = data.get("Response").is_some_and(|response| response == "Success");
@@ -70,8 +78,8 @@ impl Response {
             error: None,
             server: server.to_owned(),
             action: action.to_owned(),
-            response: None,
-            events: vec![event],
+            response: answer,
+            events: event.into_iter().collect(),
             call,
         }
     }
@@ -143,6 +151,11 @@ impl Response {
         self.events.push(writer.data(frame));
     }
 
+    /// What Asterisk answered, JSON; `null` where it did not.
+    pub fn answer(&self) -> &[u8] {
+        self.response.as_deref().unwrap_or(b"null")
+    }
+
     /// The `data` of the response, JSON.
     pub fn data(&self) -> Vec<u8> {
         let head = serde_json::json!({
@@ -154,7 +167,7 @@ impl Response {
         let mut out = head.to_string().into_bytes();
         out.pop();
         out.extend_from_slice(b",\"response\":");
-        out.extend_from_slice(self.response.as_deref().unwrap_or(b"null"));
+        out.extend_from_slice(self.answer());
         out.extend_from_slice(b",\"events\":[");
         for (n, event) in self.events.iter().enumerate() {
             if n > 0 {

@@ -56,12 +56,14 @@ impl From<CommandError> for Hindered {
 }
 
 impl Errand<'_> {
-    /// Sends the action once, after `record_sending` has put on disk that it will be sent.
+    /// Sends the action once, after `record_sending` has put on disk that it will be sent. Where its end is waited for,
+    /// `record_accepted` is told of Asterisk's Success first.
     ///
     /// Where the connection breaks before a byte was written, a command that may wait does so, within its deadline.
     pub(super) async fn run<E: std::fmt::Display>(
         &self,
         record_sending: impl AsyncFnOnce() -> Result<(), E>,
+        record_accepted: impl AsyncFnOnce(Vec<u8>),
     ) -> Ended {
         let channel_id = response::channel_id(&self.command.server, self.id);
         let deadline = self.deadline();
@@ -108,6 +110,7 @@ impl Errand<'_> {
             Err(failure) => Response::of_failure(self.id, self.command, writer, failure),
         };
         if let (Some(finals), Outcome::Executed) = (finals, response.outcome) {
+            record_accepted(response.answer().to_vec()).await;
             let within = self.settings.final_timeout + originate_timeout(self.command);
             let seen = tokio::time::timeout(within, finals).await;
             response.join(seen.ok().and_then(Result::ok), writer);

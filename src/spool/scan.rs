@@ -2,6 +2,8 @@
 
 use std::{io, ops::ControlFlow, path::Path, time::SystemTime};
 
+use tracing::warn;
+
 use super::{
     format,
     fs::{Disk, Filesystem},
@@ -11,11 +13,12 @@ use super::{
 /// How much of a segment is read at a time.
 const SCAN_BYTES: usize = 1 << 20;
 
-/// Hands `each` the payload of every whole record in the spool of `dir`, oldest first, until it says [`ControlFlow::Break`].
-/// Segments that ended before `since` are passed over. What is damaged is passed over too, to the segment's end.
+/// Hands `each` the payload of every whole record that was appended to the spool of `dir` since `since`, oldest first,
+/// until it says [`ControlFlow::Break`]. What is damaged is passed over, to the segment's end; so is a segment that
+/// cannot be read, or that is removed meanwhile, since amibus may be at work.
 ///
 /// # Errors
-/// Those of the disk; a spool that is not there holds nothing.
+/// Where the folder cannot be read; a spool that is not there holds nothing.
 pub(crate) fn payloads(
     dir: &Path,
     since: SystemTime,
@@ -31,25 +34,41 @@ pub(crate) fn payloads(
     let mut untils = firsts.iter().copied().skip(1);
     for &first in &firsts {
         let until = untils.next();
-        if let Some(next) = until
-            && begins(&fs, dir, next)?.is_some_and(|at| at < since)
-        {
-            continue;
-        }
-        let Ok(mut walk) = Walk::open(&fs, dir, first, SCAN_BYTES)? else { continue };
-        while until.is_none_or(|until| walk.expected < until) {
-            match walk.step()? {
-                Step::Record { payload, .. } => {
-                    if each(&payload).is_break() {
-                        return Ok(());
-                    }
-                }
-                Step::Hole(_) => {}
-                Step::End | Step::Bad(_) => break,
-            }
+        match segment(&fs, dir, first, until, since, &mut each) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => return Ok(()),
+            Err(error) => warn!(segment = format::segment_name(first), %error, "it is not searched"),
         }
     }
     Ok(())
+}
+
+fn segment<F: Filesystem + Clone>(
+    fs: &F,
+    dir: &Path,
+    first: u64,
+    until: Option<u64>,
+    since: SystemTime,
+    each: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    if let Some(next) = until
+        && begins(fs, dir, next)?.is_some_and(|at| at < since)
+    {
+        return Ok(ControlFlow::Continue(()));
+    }
+    let Ok(mut walk) = Walk::open(fs, dir, first, SCAN_BYTES)? else { return Ok(ControlFlow::Continue(())) };
+    while until.is_none_or(|until| walk.expected < until) {
+        match walk.step()? {
+            Step::Record { payload, at, .. } if at >= since => {
+                if each(&payload).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Step::Record { .. } | Step::Hole(_) => {}
+            Step::End | Step::Bad(_) => break,
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// When a segment's first record was appended.

@@ -28,9 +28,12 @@ fn the_journal_is_listed_and_shown() {
         headers: Vec::new(),
         payload_hash: "h".into(),
     };
-    for id in ["order-1", "order-2", "\u{1b}[2J"] {
+    for id in ["order-1", "order-2"] {
         journal.claim(id, &command, Some("dialer")).expect("claims");
     }
+    // A message that cannot be read may claim to be for any server.
+    let strange = Command { server: "\u{1b}]0;x\u{7}\u{9b}2J".into(), ..command };
+    journal.claim("STREAM:7", &strange, None).expect("claims");
     journal.sending("order-2").expect("records");
     let data =
         br#"{"id":"order-2","outcome":"unknown","error":{"code":"interrupted","message":"m","field":null}}"#;
@@ -38,7 +41,8 @@ fn the_journal_is_listed_and_shown() {
 
     let listed = run(&["commands", "list", "--dir", place]);
     assert_eq!((listed.code, listed.out.lines().count()), (Some(0), 3), "{listed:?}");
-    assert!(!listed.out.contains('\u{1b}'), "{listed:?}");
+    let shown = run(&["commands", "show", "STREAM:7", "--dir", place]);
+    assert!(!(listed.out + &shown.out).contains(['\u{1b}', '\u{7}', '\u{9b}']), "{shown:?}");
     let unknown = run(&["commands", "list", "--dir", place, "--outcome", "unknown", "--json"]);
     let lines: Vec<Value> =
         unknown.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();

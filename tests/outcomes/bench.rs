@@ -191,6 +191,12 @@ impl Bench {
         self.journal.claim(id, &command, None).expect("claims")
     }
 
+    /// What the journal says of a command.
+    pub(super) fn shown(&self, id: &str) -> Option<amibus::command::look::Entry> {
+        let look = amibus::command::look::Look::open(&self.directory.path().join("commands.sqlite"));
+        look.expect("opens").show(id).expect("reads")
+    }
+
     /// The journal as a process leaves it that is killed after sending.
     pub(super) fn as_if_killed(&self, id: &str) {
         self.journal_by_hand(&format!(

@@ -89,6 +89,32 @@ async fn a_call_that_lives_was_executed() {
 }
 
 #[tokio::test]
+async fn a_call_that_asterisk_took_was_executed_though_nothing_else_is_known() {
+    let bench = Bench::connected().await;
+    let body = ORIGINATE.replace("\"id\"", "\"wait\":\"final\",\"id\"");
+    {
+        // Nobody reads events, so its end is waited for in vain; amibus is killed amid that.
+        let asked = bench.ask(request(&body));
+        tokio::pin!(asked);
+        let taken = async {
+            while bench.shown("call-1").is_none_or(|entry| entry.response.is_none()) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            _ = &mut asked => panic!("it was answered before it was seen to be taken"),
+            () = taken => {}
+        }
+    }
+    assert_eq!(bench.shown("call-1").expect("recorded").state, "sending");
+    assert_eq!(bench.recover().await, (0, 1));
+    let again = bench.ask(request(&body)).await.response;
+    assert_eq!(again["data"]["outcome"], "executed", "{again}");
+    assert_eq!(again["data"]["response"]["Response"], "Success");
+    assert_eq!(bench.sim.originates().len(), 1, "not dialled twice");
+}
+
+#[tokio::test]
 async fn a_call_without_evidence_is_unknown_and_whoever_asks_waits_for_that() {
     let bench = Bench::connected().await;
     assert_eq!(bench.claim("call-1", ORIGINATE), Claim::Ours);
@@ -105,4 +131,18 @@ async fn a_call_without_evidence_is_unknown_and_whoever_asks_waits_for_that() {
     assert!(bench.sim.originates().is_empty(), "never sent");
     let seen = bench.published().await;
     assert_eq!(seen.iter().filter(|m| m["correlationid"] == "call-1").count(), 1, "one outcome: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_look_up_that_is_broken_off_is_taken_up_by_the_next_start() {
+    let bench = Bench::connected().await;
+    assert_eq!(bench.claim("call-1", ORIGINATE), Claim::Ours);
+    bench.journal.sending("call-1").expect("recorded");
+    let (_, calls) = bench.engine.recover().await.expect("recovers");
+    let stop = CancellationToken::new();
+    stop.cancel();
+    Arc::clone(&bench.engine).look_up(calls, stop).await;
+    assert_eq!(bench.shown("call-1").expect("recorded").state, "sending");
+    assert_eq!(bench.recover().await, (0, 1));
+    assert_eq!(bench.shown("call-1").expect("recorded").outcome.as_deref(), Some("unknown"));
 }
