@@ -119,12 +119,6 @@ impl Rig {
         }
     }
 
-    /// How many messages of a bus the log had to let go of, as amibus counts them.
-    pub(super) fn dropped(&self, bus: &str) -> u64 {
-        let lanes = get(&self.amibus, "/metrics").and_then(|(_, text)| accounting::lanes(&text).ok());
-        lanes.into_iter().flatten().filter(|lane| lane.bus == bus).map(|lane| lane.dropped).sum()
-    }
-
     /// How many messages each consumer has stored.
     pub(super) fn stored(&mut self) -> [usize; 2] {
         self.read();
