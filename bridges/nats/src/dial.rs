@@ -25,7 +25,7 @@ const CLIENT_CAPACITY: usize = 1024;
 /// Messages that wait to be taken, per subscription; async-nats drops the newest beyond. A feed has to take in bursts of
 /// events; requests are answered one after another, and who does not get a place is better told so by its timeout.
 const FEED_CAPACITY: usize = 8192;
-const REQUESTS_CAPACITY: usize = 256;
+pub(crate) const REQUESTS_CAPACITY: usize = 256;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use async_nats::jetstream::{
 use futures_util::StreamExt;
 
 use crate::{
+    dial::REQUESTS_CAPACITY,
     held::{DISORDER, Held, Wanted, number, sequence},
     subjects::{self, Own},
 };
@@ -27,6 +28,10 @@ const FIRST_LOOK: u64 = 4_096;
 const WIDEN: u64 = 8;
 /// The most messages of one server that are read at once; what follows is read when it is due.
 const MAX_READ: u64 = 262_144;
+/// How many messages the server is asked for at once. Up to one and a half times as many are on their way, which must be
+/// fewer than a subscription keeps (`REQUESTS_CAPACITY`): async-nats drops the rest, and their absence shows late.
+const PULLED: i64 = 128;
+const _: () = assert!(2 * PULLED as usize <= REQUESTS_CAPACITY);
 /// How long the next message may take.
 const NEXT_LIMIT: Duration = Duration::from_secs(5);
 /// How long the server keeps the consumer of a check.
@@ -173,6 +178,7 @@ impl Reader<'_> {
             filter_subject: filter.to_owned(),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: start },
             headers_only: true,
+            max_batch: PULLED,
             ..pull::OrderedConfig::default()
         };
         let made = self.context.create_consumer_on_stream(config, self.stream).await;
