@@ -1,18 +1,15 @@
 //! `amibus commands`: what the journal of commands says.
 
-use std::path::PathBuf;
-
 use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Failure, bus::DEFAULT_FILE, output};
+use super::{Failure, output, place::Place};
 use crate::{
     command::{
         error::Outcome,
         look::{Entry, Look, LookError, Wanted},
     },
-    config::Config,
     daemon::JOURNAL_FILE,
 };
 
@@ -36,7 +33,7 @@ enum What {
     /// The newest commands, newest first
     List {
         #[command(flatten)]
-        place: Place,
+        journal: Journal,
         /// Of one server
         #[arg(long, value_name = "NAME")]
         server: Option<String>,
@@ -56,20 +53,16 @@ enum What {
     /// One command, with its response
     Show {
         #[command(flatten)]
-        place: Place,
+        journal: Journal,
         /// Its id
         id: String,
     },
 }
 
 #[derive(Debug, clap::Args)]
-struct Place {
-    /// The configuration, for `spool.dir`
-    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
-    config: PathBuf,
-    /// `spool.dir` itself; no configuration is read
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
+struct Journal {
+    #[command(flatten)]
+    place: Place,
     /// JSON, one command a line
     #[arg(long)]
     json: bool,
@@ -97,7 +90,7 @@ impl State {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match &args.what {
-        What::List { place, server, action, state, outcome, limit } => {
+        What::List { journal, server, action, state, outcome, limit } => {
             let wanted = Wanted {
                 server: server.clone(),
                 action: action.clone(),
@@ -106,28 +99,24 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 limit: *limit,
             };
             let mut written = Ok(());
-            place.look()?.list(&wanted, |entry| {
-                written = if place.json { as_json(&entry) } else { output::text(&line(&entry)) };
+            journal.look()?.list(&wanted, |entry| {
+                written = if journal.json { as_json(&entry) } else { output::text(&line(&entry)) };
                 written.is_ok()
             })?;
             written
         }
-        What::Show { place, id } => {
-            let Some(entry) = place.look()?.show(id)? else {
+        What::Show { journal, id } => {
+            let Some(entry) = journal.look()?.show(id)? else {
                 return Err(Failure::Failed(format!("the journal has no command {id:?}")));
             };
-            if place.json { as_json(&entry) } else { output::text(&whole(&entry)) }
+            if journal.json { as_json(&entry) } else { output::text(&whole(&entry)) }
         }
     }
 }
 
-impl Place {
+impl Journal {
     fn look(&self) -> Result<Look, Failure> {
-        let dir = match &self.dir {
-            Some(dir) => dir.clone(),
-            None => Config::load(&self.config)?.spool.dir,
-        };
-        Ok(Look::open(&dir.join(JOURNAL_FILE))?)
+        Ok(Look::open(&self.place.dir()?.join(JOURNAL_FILE))?)
     }
 }
 

@@ -17,6 +17,7 @@ mod completions;
 #[cfg(feature = "zeromq")]
 mod demo;
 mod output;
+mod place;
 mod run;
 mod schema;
 mod send;

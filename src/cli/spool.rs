@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::{Failure, bus::DEFAULT_FILE, output};
+use super::{Failure, output, place::Place};
 use crate::{
-    config::{Config, units},
+    config::units,
     daemon::SPOOLS,
     spool::{
         Damage,
@@ -35,13 +35,13 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// Segments, cursors, and damage that shows at once; amibus may run
-    Inspect(Place),
+    Inspect(Spools),
     /// Read everything and check it; while amibus runs, the last record may look torn
-    Verify(Place),
+    Verify(Spools),
     /// Send a bus everything from a sequence number on again, at the next start
     Replay {
         #[command(flatten)]
-        place: Place,
+        spools: Spools,
         /// The bus: kafka, nats or zeromq
         #[arg(long, value_name = "NAME")]
         bus: String,
@@ -52,13 +52,9 @@ enum What {
 }
 
 #[derive(Debug, clap::Args)]
-struct Place {
-    /// The configuration, for `spool.dir`
-    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_FILE)]
-    config: PathBuf,
-    /// `spool.dir` itself; no configuration is read
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
+struct Spools {
+    #[command(flatten)]
+    place: Place,
     /// One server; all if left out
     #[arg(long, value_name = "NAME")]
     server: Option<String>,
@@ -66,24 +62,24 @@ struct Place {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     match &args.what {
-        What::Inspect(place) => {
-            for (server, dir) in place.spools()? {
+        What::Inspect(spools) => {
+            for (server, dir) in spools.spools()? {
                 let found = inspect::inspect(&dir).map_err(|error| unreadable(&dir, &error))?;
                 inspected(&server, &found)?;
             }
             Ok(())
         }
-        What::Verify(place) => {
+        What::Verify(spools) => {
             let mut sound = true;
-            for (server, dir) in place.spools()? {
+            for (server, dir) in spools.spools()? {
                 let found = inspect::verify(&dir).map_err(|error| unreadable(&dir, &error))?;
                 sound &= found.damages.is_empty();
                 verified(&server, &found)?;
             }
             if sound { Ok(()) } else { Err(Failure::Reported) }
         }
-        What::Replay { place, bus, from } => {
-            let spools = place.spools()?;
+        What::Replay { spools, bus, from } => {
+            let spools = spools.spools()?;
             let [(server, dir)] = spools.as_slice() else {
                 return Err(Failure::Usage("there are several servers: say which with --server".to_owned()));
             };
@@ -96,14 +92,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-impl Place {
+impl Spools {
     /// The servers' names and the folders of their spools.
     fn spools(&self) -> Result<Vec<(String, PathBuf)>, Failure> {
-        let dir = match &self.dir {
-            Some(dir) => dir.clone(),
-            None => Config::load(&self.config)?.spool.dir,
-        };
-        let dir = dir.join(SPOOLS);
+        let dir = self.place.dir()?.join(SPOOLS);
         let entries = std::fs::read_dir(&dir).map_err(|error| unreadable(&dir, &error))?;
         let folders = entries.filter_map(|entry| entry.ok().filter(|entry| entry.path().is_dir()));
         let mut spools: Vec<_> = folders
