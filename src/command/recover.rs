@@ -11,7 +11,7 @@
 //! meanwhile waits for it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -166,8 +166,12 @@ impl Engine {
         }
         while let Some(ended) = servers.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a look-up of calls broke off; the next start takes it up");
+                tracing::error!(%error, "a look-up of calls broke off");
             }
+        }
+        if !stop.is_cancelled() {
+            // Nobody waits for a look-up that broke off.
+            self.looking_up.send_replace(BTreeSet::new());
         }
     }
 
