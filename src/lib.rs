@@ -14,6 +14,7 @@
 //! | `outlet` | one lane of a server to a bus: batch, publish, commit |
 //! | `command` | decode, policy, journal, send, outcome |
 //! | `health`, `metrics`, `http` | what is shown to those who watch |
+//! | `failpoint` | where a test may end the process, in builds for tests alone |
 //!
 //! An event's way: `asterisk` -> `intake` -> `writer` -> `spool` -> `outlet` -> bus. A command's: bus -> `command` ->
 //! `asterisk`, and its response into the `spool`.
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod daemon;
+pub mod failpoint;
 pub mod filter;
 pub mod health;
 pub mod http;

@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::dial::Stream;
+use crate::failpoint;
 
 /// Bytes asked of the socket at a time: 150 events, and at 50,000 a second 3 ms of them.
 const READ_BYTES: usize = 64 * 1024;
@@ -46,6 +47,8 @@ pub(super) struct Wire {
     unread: BytesMut,
     unwritten: Bytes,
     unflushed: bool,
+    /// An action of somebody's was queued, and it was not seen yet that nothing is left to be written.
+    sending: bool,
     /// A write failed: nothing more is written, and reading goes on to the end.
     mute: bool,
 }
@@ -54,7 +57,7 @@ impl Wire {
     pub(super) fn new(stream: Box<dyn Stream>, session: Session) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         let (unread, unwritten) = (BytesMut::new(), Bytes::new());
-        Self { reader, writer, session, unread, unwritten, unflushed: false, mute: false }
+        Self { reader, writer, session, unread, unwritten, unflushed: false, sending: false, mute: false }
     }
 
     /// Waits until one thing has happened, and does it. `hear` is told what the session says and when the
@@ -79,6 +82,9 @@ impl Wire {
                     Ok(count) if count > 0 || !writing => {
                         self.unwritten.advance(count);
                         self.unflushed = writing;
+                        if !writing && std::mem::take(&mut self.sending) {
+                            failpoint::hit("written");
+                        }
                     }
                     _ => self.mute = true,
                 }
@@ -111,7 +117,9 @@ impl Wire {
 
     /// Queues an action, to be answered before `deadline`.
     pub(super) fn send(&mut self, action: &Action, token: u64, deadline: Instant) -> Result<(), SendError> {
-        self.session.send_until(action, token, deadline).map(|_| ())
+        self.session.send_until(action, token, deadline)?;
+        self.sending = true;
+        Ok(())
     }
 
     pub(super) fn can_send(&self) -> bool {

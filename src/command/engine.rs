@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     asterisk::Actions,
+    failpoint,
     metrics::{BusMetrics, CommandMetrics},
     spool::Spool,
     writer::Writer,
@@ -181,6 +182,7 @@ impl Engine {
         metrics: &BusMetrics,
         stop: &CancellationToken,
     ) {
+        failpoint::hit("taken");
         let decoded = decode(&request, self.settings.max_command_bytes);
         let server = match &decoded {
             Ok(command) => Some(command.server.as_str()),
@@ -199,6 +201,7 @@ impl Engine {
         if let Err(fault) = handle.reply(&answer.message).await {
             warn!(bus, %fault, id = &*answer.message.attributes.id, "the reply could not be sent");
         }
+        failpoint::hit("replied");
         let ended = match &answer.unreadable {
             Some(rejection) => {
                 metrics.commands_dead_lettered.inc();
@@ -206,6 +209,7 @@ impl Engine {
             }
             None => handle.acknowledge().await,
         };
+        failpoint::hit("acknowledged");
         if let Err(fault) = ended {
             warn!(bus, %fault, "a command could not be acknowledged; it may come again and is not run again");
         }
@@ -276,7 +280,10 @@ impl Engine {
             }
         };
         let error = match claim {
-            Ok(Claim::Ours) => return self.run(server, id, command, how).await,
+            Ok(Claim::Ours) => {
+                failpoint::hit("claimed");
+                return self.run(server, id, command, how).await;
+            }
             Ok(Claim::Done(record)) => {
                 debug!(id, outcome = record.outcome, "delivered again; the recorded outcome is answered");
                 let message = self.replay(Some(server), id, command, &record);

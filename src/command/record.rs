@@ -9,7 +9,7 @@ use super::{
     journal::{JournalError, Record},
     response::{self, Response},
 };
-use crate::{spool::Spool, writer::Writer};
+use crate::{failpoint, spool::Spool, writer::Writer};
 
 impl Engine {
     /// Journal first, then the spool for the buses, then the journal again with what is published. An outcome that the
@@ -22,6 +22,7 @@ impl Engine {
     ) -> Result<Message, JournalError> {
         let (own_id, outcome, data) = (id.to_owned(), response.outcome.as_str(), response.data());
         self.blocking(move |journal| journal.done(&own_id, outcome, &data)).await?;
+        failpoint::hit("outcome_recorded");
         let message = self.append(server, response);
         if !self.written(server, &message).await {
             warn!(id, "an outcome is not written yet; the next start publishes it again");
@@ -31,6 +32,7 @@ impl Engine {
         if let Err(error) = self.blocking(move |journal| journal.published(&own_id, &body)).await {
             warn!(id, %error, "the journal does not keep the message that carried an outcome");
         }
+        failpoint::hit("published");
         Ok(message)
     }
 

@@ -13,7 +13,7 @@ use super::{
     error::{Code, CommandError, Outcome},
     response::{self, Response},
 };
-use crate::asterisk::ActionFailure;
+use crate::{asterisk::ActionFailure, failpoint};
 
 /// The longest wait for what became of a call, whatever `Timeout` says.
 const MAX_FINAL_WAIT: Duration = Duration::from_secs(24 * 3600);
@@ -75,12 +75,15 @@ impl Errand<'_> {
             Ok(prepared) => prepared,
             Err(hindered) => return self.hindered(hindered),
         };
+        failpoint::hit("paced");
         let finals = (self.command.wait == Wait::Final && is_originate(self.command))
             .then(|| self.server.finals.expect(&channel_id));
+        failpoint::hit("shared_claimed");
         if let Err(error) = record_sending().await {
             let text = format!("the journal could not record it, so it was not sent: {error}");
             return Ended::Unsent(self.failed(CommandError::new(Code::NotRecorded, text)));
         }
+        failpoint::hit("sending_recorded");
         // Recording took its time: nothing is sent too late.
         if passed(deadline) {
             return Ended::Sent(self.failed(deadline_passed(self.command)));
@@ -104,6 +107,9 @@ impl Errand<'_> {
             }
         };
         drop(permit);
+        if sent.is_ok() {
+            failpoint::hit("answered");
+        }
         let writer = &self.server.writer;
         let mut response = match sent {
             Ok(reply) => Response::of_reply(self.id, self.command, writer, &reply).bounded(),
