@@ -12,6 +12,9 @@
 //!
 //! Limits: rows older than `max_age` and beyond [`MAX_ROWS`] are removed when done, oldest first; nothing else is.
 
+mod paced;
+mod schema;
+
 use std::{
     fs::{File, TryLockError},
     path::Path,
@@ -33,28 +36,6 @@ pub const MAX_ROWS: i64 = 2_000_000;
 /// How many claims pass between two removals of old rows.
 const CLAIMS_BETWEEN_REMOVALS: u64 = 1_000;
 
-const SCHEMA: &str = "
-    PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = FULL;
-    PRAGMA busy_timeout = 5000;
-    CREATE TABLE IF NOT EXISTS command (
-        id           TEXT PRIMARY KEY,
-        payload_hash TEXT NOT NULL,
-        server       TEXT NOT NULL,
-        action       TEXT NOT NULL,
-        sender       TEXT,
-        state        TEXT NOT NULL CHECK (state IN ('claimed', 'sending', 'done')),
-        outcome      TEXT,
-        response     BLOB,
-        body         BLOB,
-        claimed_at   INTEGER NOT NULL,
-        sent_at      INTEGER,
-        done_at      INTEGER
-    ) WITHOUT ROWID;
-    CREATE INDEX IF NOT EXISTS command_done_at ON command (done_at) WHERE done_at IS NOT NULL;
-    PRAGMA user_version = 1;
-";
-
 /// The journal could not be read or written. Nothing may be sent then.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -67,6 +48,15 @@ pub enum JournalError {
     /// Another process has it open. Each amibus needs a `spool.dir` of its own.
     #[error("another amibus uses this journal; each needs a spool.dir of its own")]
     InUse,
+    /// It was written by an amibus that knows more.
+    #[error(
+        "a newer amibus wrote this journal (version {found}, this one reads {}); start that one, or move the journal away: ids in it are then unknown",
+        schema::VERSION
+    )]
+    Newer {
+        /// Its version.
+        found: i64,
+    },
     /// The command is not, or no longer, this process's to send.
     #[error("the command is not claimed by this process any more")]
     NotOurs,
@@ -129,8 +119,8 @@ impl Journal {
     /// When it cannot be opened, written, is not a journal, or another process has it.
     pub fn open(path: &Path, max_age: Duration) -> Result<Self, JournalError> {
         let lock = lock(&path.with_extension(LOCK_SUFFIX))?;
-        let connection = Connection::open(path)?;
-        connection.execute_batch(SCHEMA)?;
+        let mut connection = Connection::open(path)?;
+        schema::prepare(&mut connection)?;
         Ok(Self { connection: Mutex::new(connection), max_age, _lock: lock, claims: 0.into() })
     }
 
@@ -178,11 +168,26 @@ impl Journal {
     /// # Errors
     /// When it could not be recorded, or is not this process's to send; then it must not be sent.
     pub fn sending(&self, id: &str) -> Result<(), JournalError> {
+        self.sending_call(id, None, &[])
+    }
+
+    /// The same of an Originate: with its ChannelId, and the names of the limits that count its call.
+    ///
+    /// # Errors
+    /// When it could not be recorded, or is not this process's to send; then it must not be sent.
+    pub fn sending_call(
+        &self,
+        id: &str,
+        channel_id: Option<&str>,
+        pace: &[String],
+    ) -> Result<(), JournalError> {
         let connection = self.lock();
         let mut update = connection.prepare_cached(
-            "UPDATE command SET state = 'sending', sent_at = ?2 WHERE id = ?1 AND state = 'claimed'",
+            "UPDATE command SET state = 'sending', sent_at = ?2, channel_id = ?3, pace = ?4
+             WHERE id = ?1 AND state = 'claimed'",
         )?;
-        match update.execute(params![id, now()])? {
+        let pace = (!pace.is_empty()).then(|| serde_json::json!(pace).to_string());
+        match update.execute(params![id, now(), channel_id, pace])? {
             1 => Ok(()),
             _ => Err(JournalError::NotOurs),
         }
@@ -246,7 +251,8 @@ impl Journal {
     pub fn unsend(&self, id: &str) -> Result<(), JournalError> {
         self.lock()
             .prepare_cached(
-                "UPDATE command SET state = 'claimed', sent_at = NULL, response = NULL WHERE id = ?1 AND state = 'sending'",
+                "UPDATE command SET state = 'claimed', sent_at = NULL, response = NULL, channel_id = NULL, pace = NULL
+                 WHERE id = ?1 AND state = 'sending'",
             )?
             .execute([id])?;
         Ok(())
@@ -297,8 +303,7 @@ impl Journal {
 
 fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Open> {
     let sent_at: Option<i64> = row.get(4)?;
-    let sent_at = sent_at.and_then(|millis| u64::try_from(millis).ok());
-    let sent_at = sent_at.and_then(|millis| UNIX_EPOCH.checked_add(Duration::from_millis(millis)));
+    let sent_at = sent_at.map(time);
     Ok(Open {
         id: row.get(0)?,
         server: row.get(1)?,
@@ -341,6 +346,11 @@ fn lock(path: &Path) -> Result<File, JournalError> {
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
+}
+
+/// Of milliseconds since 1970.
+fn time(millis: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or_default())
 }
 
 /// Milliseconds since 1970.
