@@ -23,6 +23,7 @@ use crate::{
         engine::{self, Nowhere},
         finals::Finals,
         journal::Journal,
+        pace::{Keeper, Pacer},
         policy::Policy,
     },
     config::{self, Config},
@@ -145,11 +146,14 @@ impl Daemon {
         let mut servers = BTreeMap::new();
         for site in sites {
             let name = site.writer.server().to_owned();
+            let pacer = Pacer::new(&name, &config.command.pace, |limit| self.metrics.pace(&name, limit))
+                .context("[[command.pace]]")?;
             let intake = Intake {
                 writer: Arc::clone(&site.writer),
                 spool: Arc::clone(&site.spool),
                 filter: Arc::clone(&filter),
                 finals: Arc::clone(&site.finals),
+                pacer: pacer.clone(),
                 action_ids: site.settings.action_ids.clone(),
                 metrics: self.metrics.server(&name),
                 health: Arc::clone(&self.health),
@@ -171,6 +175,7 @@ impl Daemon {
                 action_deadline: site.settings.action_deadline,
                 metrics: self.metrics.commands(&name),
                 permits: Arc::new(Semaphore::new(config.command.concurrency)),
+                pacer,
             };
             servers.insert(name, server);
         }
@@ -202,11 +207,16 @@ impl Daemon {
             self.health.needs_commands(name, server.actions.ready());
         }
         let names = servers.keys().cloned().collect();
-        let engine = Engine::new(settings, policy, Arc::new(journal), servers, nowhere);
+        let journal = Arc::new(journal);
+        let keepers = keepers(&servers, &journal);
+        let engine = Engine::new(settings, policy, journal, servers, nowhere);
         let recovered = engine.recover().await;
         let (unknown, calls) = recovered.with_context(|| format!("the journal {}", path.display()))?;
         if unknown + calls.count() > 0 {
             warn!(unknown, calls = calls.count(), "a process before this one ended with commands in flight");
+        }
+        for keeper in keepers {
+            self.inlets.spawn(keeper.run(self.stop.clone()));
         }
         self.inlets.spawn(Arc::clone(&engine).look_up(calls, self.stop.clone()));
         let scope = Scope { prefix: config.prefix.clone(), servers: names };
@@ -400,6 +410,20 @@ pub fn settings(server: &config::Server, action_ids: &amibus_ami::ActionIds) -> 
         snapshots: server.snapshot.iter().map(|&list| list.to_owned()).collect(),
         ..ServerSettings::new(name, target, username, server.secret.clone(), action_ids.clone())
     }
+}
+
+/// Who keeps count of each server's calls, where they are limited.
+fn keepers(servers: &BTreeMap<String, engine::Server>, journal: &Arc<Journal>) -> Vec<Keeper> {
+    let keeper = |(name, server): (&String, &engine::Server)| {
+        Some(Keeper {
+            server: name.clone(),
+            pacer: Arc::clone(server.pacer.as_ref()?),
+            actions: server.actions.clone(),
+            action_deadline: server.action_deadline,
+            journal: Arc::clone(journal),
+        })
+    };
+    servers.iter().filter_map(keeper).collect()
 }
 
 fn open_journal(dir: &Path, path: &Path, max_age: Duration) -> anyhow::Result<Journal> {

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::{
     asterisk::{DownReason, EventSink, Up},
-    command::finals::Finals,
+    command::{finals::Finals, pace::Pacer},
     filter::Filter,
     health::{Health, ServerState},
     link::{self, Gap},
@@ -32,6 +32,8 @@ pub struct Intake {
     pub filter: Arc<Filter>,
     /// Who waits for an OriginateResponse.
     pub finals: Arc<Finals>,
+    /// Who counts calls.
+    pub pacer: Option<Arc<Pacer>>,
     /// How our own ActionIDs are recognised.
     pub action_ids: ActionIds,
     /// What is counted.
@@ -55,6 +57,9 @@ impl Intake {
             None => info!(server, gap.reason, "what happened meanwhile was not seen"),
         }
         self.metrics.gaps(gap.reason).inc();
+        if let Some(pacer) = &self.pacer {
+            pacer.missed();
+        }
         self.append(|writer, sequence| link::gap(writer, sequence, gap));
         if self.seen.begins_to_miss_many() {
             warn!(
@@ -105,6 +110,9 @@ impl EventSink for Intake {
         if let Some(gap) = connected.gap {
             self.announce(&gap);
         }
+        if let Some(pacer) = &self.pacer {
+            pacer.missed();
+        }
         if connected.again {
             self.metrics.reconnects.inc();
         }
@@ -115,6 +123,9 @@ impl EventSink for Intake {
     fn event(&mut self, frame: Frame<'_>, received: SystemTime) {
         // Before any filter: whoever waits for it does not care what is published.
         self.finals.seen(&frame, |id| self.action_ids.is_ours(id));
+        if let Some(pacer) = &self.pacer {
+            pacer.seen(&frame, |id| self.action_ids.is_ours(id));
+        }
         self.publish(frame, received);
     }
 

@@ -2,10 +2,12 @@
 //!
 //! | module | idea |
 //! |---|---|
+//! | [`pace`] | limits in plain words |
 //! | [`rules`] | rules in plain words, and what is dangerous about them |
 //! | [`server`] | what an AMI user cannot see or do, asked of the real server |
 //! | [`privileges`] | how Asterisk's answers to that are read |
 
+pub mod pace;
 pub mod privileges;
 pub mod rules;
 pub mod server;

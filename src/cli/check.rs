@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{Failure, Logging, bus::DEFAULT_FILE, output};
 use crate::{
     asterisk,
-    check::{Finding, rules, server},
+    check::{Finding, pace, rules, server},
     command::policy::{NEVER, Rule},
     config::{Bus, Config, LogFormat, Server, units},
     daemon,
@@ -101,6 +101,9 @@ fn commands(config: &Config) -> Result<(), Failure> {
     }
     if !allow.is_empty() {
         say(&format!("  never {}", NEVER.join(", ")))?;
+    }
+    for limit in &config.command.pace {
+        say(&format!("pace       {}", pace::limited(limit)))?;
     }
     for (index, rule) in allow.iter().enumerate() {
         for text in rules::warnings(index + 1, rule) {

@@ -9,13 +9,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use amibus_contract::{Bytes, Inlet, Message, Rejection, Request};
+use amibus_contract::{Bytes, Message, Rejection, Request};
 use tokio::sync::{Semaphore, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -23,9 +26,10 @@ use super::{
     error::{Code, CommandError, Outcome},
     finals::Finals,
     journal::{Claim, Journal, JournalError},
+    pace::Pacer,
     policy::Policy,
     response::{self, Response},
-    send::{Ended, Errand, build},
+    send::{Call, Ended, Errand, build},
     work::{InWork, Working, keeping},
 };
 use crate::{
@@ -36,14 +40,10 @@ use crate::{
     writer::Writer,
 };
 
-/// Requests of one bus that are held at once, waiting or in work; beyond that the rest waits on the bus.
-pub const MAX_HELD_REQUESTS: usize = 1024;
 /// The pause after an outcome that could not be recorded, before trying again.
 pub(super) const RECORD_RETRY: Duration = Duration::from_secs(1);
 /// Why nobody knows what became of a command.
 pub(super) const INTERRUPTED: &str = "amibus was ended between sending it and recording what became of it";
-/// The pause after an inlet that cannot go on.
-const INLET_RETRY: Duration = Duration::from_secs(30);
 
 /// What the engine may do, from the configuration.
 #[derive(Clone, Debug)]
@@ -74,6 +74,8 @@ pub struct Server {
     pub metrics: CommandMetrics,
     /// Bounds the commands in work.
     pub permits: Arc<Semaphore>,
+    /// How many calls it is given; `None`: any number.
+    pub pacer: Option<Arc<Pacer>>,
 }
 
 /// What answers commands for servers that are not configured.
@@ -98,6 +100,8 @@ pub struct Engine {
     running: InWork,
     /// The calls of a dead process that are still looked for.
     pub(super) looking_up: watch::Sender<BTreeSet<String>>,
+    /// Counts the requests as they come in.
+    arrivals: AtomicU64,
 }
 
 /// What goes back for one request.
@@ -115,6 +119,8 @@ struct Circumstances<'a> {
     /// The message's own identity on a durable bus.
     identity: Option<String>,
     body: Bytes,
+    /// Its place among all requests.
+    arrival: u64,
     stop: &'a CancellationToken,
 }
 
@@ -128,55 +134,31 @@ impl Engine {
         nowhere: Nowhere,
     ) -> Arc<Self> {
         let (running, looking_up) = (InWork::default(), watch::Sender::default());
-        Arc::new(Self { settings, policy, journal, servers, nowhere, running, looking_up })
-    }
-
-    /// Takes commands from one bus until `stop`; then waits until those in work are done or `give_up`.
-    pub async fn serve(
-        self: Arc<Self>,
-        mut inlet: Box<dyn Inlet>,
-        bus: &'static str,
-        metrics: BusMetrics,
-        stop: CancellationToken,
-        give_up: CancellationToken,
-    ) {
-        let held = Arc::new(Semaphore::new(MAX_HELD_REQUESTS));
-        let tasks = TaskTracker::new();
-        loop {
-            let next = async {
-                let permit = Arc::clone(&held).acquire_owned().await;
-                (permit, inlet.next().await)
-            };
-            let Some((permit, next)) = stop.run_until_cancelled(next).await else { break };
-            match next {
-                Ok(Some(request)) => {
-                    metrics.commands_received.inc();
-                    let (engine, metrics) = (Arc::clone(&self), metrics.clone());
-                    let stop = stop.clone();
-                    let work = async move {
-                        engine.handle(request, bus, &metrics, &stop).await;
-                        drop(permit);
-                    };
-                    let give_up = give_up.clone();
-                    tasks.spawn(async move { give_up.run_until_cancelled_owned(work).await });
-                }
-                Ok(None) => break,
-                Err(fault) => {
-                    warn!(bus, %fault, "commands cannot be taken; trying again");
-                    if stop.run_until_cancelled(tokio::time::sleep(INLET_RETRY)).await.is_none() {
-                        break;
-                    }
-                }
-            }
-        }
-        tasks.close();
-        tasks.wait().await;
+        let arrivals = AtomicU64::new(0);
+        Arc::new(Self { settings, policy, journal, servers, nowhere, running, looking_up, arrivals })
     }
 
     /// Carries out one request, answers and acknowledges it. A command that a durable bus keeps and that still waits
     /// for its server at `stop` is left to the bus.
     pub async fn handle(
         &self,
+        request: Request,
+        bus: &'static str,
+        metrics: &BusMetrics,
+        stop: &CancellationToken,
+    ) {
+        self.handle_in_order(self.arrival(), request, bus, metrics, stop).await;
+    }
+
+    /// The place of a request that came in now, among all.
+    pub(super) fn arrival(&self) -> u64 {
+        self.arrivals.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The same for a request that came in at this place.
+    pub(super) async fn handle_in_order(
+        &self,
+        arrival: u64,
         request: Request,
         bus: &'static str,
         metrics: &BusMetrics,
@@ -190,7 +172,7 @@ impl Engine {
         };
         let server = server.and_then(|name| self.servers.get(name));
         let Request { sender, durable, identity, body, mut handle, .. } = request;
-        let circumstances = Circumstances { bus, sender, durable, identity, body, stop };
+        let circumstances = Circumstances { bus, sender, durable, identity, body, arrival, stop };
         let work = async {
             let answer = self.answer(decoded, &circumstances).await?;
             self.written(server, &answer.message).await;
@@ -318,9 +300,12 @@ impl Engine {
     ) -> Option<Arc<Answer>> {
         let _working = Working::new(&server.metrics);
         let (settings, may_wait, stop) = (&self.settings, how.durable, how.stop);
-        let errand = Errand { settings, server, id, command, may_wait, stop };
+        let errand = Errand { settings, server, id, command, may_wait, arrival: how.arrival, stop };
         let (own_id, same_id) = (id.to_owned(), id.to_owned());
-        let sending = async || self.blocking(move |journal| journal.sending(&own_id)).await;
+        let sending = async |call: Call| {
+            let Call { channel_id, pace } = call;
+            self.blocking(move |journal| journal.sending_call(&own_id, channel_id.as_deref(), &pace)).await
+        };
         let accepted = async |answer: Vec<u8>| {
             if let Err(error) = self.blocking(move |journal| journal.accepted(&same_id, &answer)).await {
                 warn!(id, %error, "the journal does not keep that Asterisk took it; a crash would make it unknown");

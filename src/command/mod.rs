@@ -8,6 +8,7 @@
 //! | `record` | an outcome into journal and spool |
 //! | [`recover`] | what a dead process had begun to send |
 //! | [`look`] | reading the journal, for a person |
+//! | [`pace`] | how many calls a second, and how many at once |
 //! | [`finals`] | what became of an Originate |
 //! | [`response`] | the one terminal outcome, and its message |
 //! | [`engine`] | the way through all of these |
@@ -21,11 +22,13 @@ pub mod finals;
 pub mod journal;
 mod json;
 pub mod look;
+pub mod pace;
 pub mod policy;
 mod record;
 pub mod recover;
 pub mod response;
 mod send;
+mod serve;
 mod work;
 
 pub use engine::Engine;

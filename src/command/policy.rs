@@ -187,7 +187,7 @@ fn variables(command: &Command) -> impl Iterator<Item = (&str, String)> {
     headers.filter_map(|(_, line)| variable_of(line))
 }
 
-fn globs(texts: &[String], any_case: bool) -> Result<Vec<GlobMatcher>, GlobError> {
+pub(super) fn globs(texts: &[String], any_case: bool) -> Result<Vec<GlobMatcher>, GlobError> {
     let compile = |text: &String| {
         let pattern = if text == "*" { "**" } else { text };
         let glob = globset::GlobBuilder::new(pattern)

@@ -19,6 +19,9 @@ use crate::{asterisk::ActionFailure, normalize::Notice, spool::Spool, writer::Wr
 /// otherwise, 1 MiB. A longer event list is left out, and said so.
 pub const MAX_DATA_BYTES: usize = 900 * 1024;
 
+/// What the ChannelId of every call begins with.
+pub const CHANNEL_ID_PREFIX: &str = "amibus-";
+
 /// An outcome with what Asterisk said.
 #[derive(Clone, Debug)]
 pub struct Response {
@@ -229,7 +232,7 @@ pub fn fresh_id() -> String {
 /// The ChannelId of the call that a command starts: the same for the same command, so that Asterisk itself refuses
 /// a second call while the first one lives. 39 bytes, at most 149 are taken.
 pub fn channel_id(server: &str, id: &str) -> String {
-    format!("amibus-{}", digest(&[server, id]))
+    format!("{CHANNEL_ID_PREFIX}{}", digest(&[server, id]))
 }
 
 /// What became of the call, in words beside the numbers (`Reason` of `OriginateResponse`, `main/manager.c`).

@@ -11,6 +11,7 @@ use super::{
     decode::{Command, Wait},
     engine::{Server, Settings},
     error::{Code, CommandError, Outcome},
+    pace::Grant,
     response::{self, Response},
 };
 use crate::{asterisk::ActionFailure, failpoint};
@@ -29,8 +30,25 @@ pub(super) struct Errand<'a> {
     pub(super) command: &'a Command,
     /// Whether the bus keeps the command meanwhile, so that it may wait for the server.
     pub(super) may_wait: bool,
+    /// Its place among all commands.
+    pub(super) arrival: u64,
     /// Ends the wait for the server.
     pub(super) stop: &'a CancellationToken,
+}
+
+/// What the journal keeps of an Originate that is about to be sent; of other actions, nothing.
+#[derive(Debug, Default)]
+pub(super) struct Call {
+    pub(super) channel_id: Option<String>,
+    /// The names of the limits that count it.
+    pub(super) pace: Vec<String>,
+}
+
+/// The leave to send.
+struct Turn<'a> {
+    _permit: SemaphorePermit<'a>,
+    /// Of an Originate that limits are about.
+    grant: Option<Grant>,
 }
 
 /// How an errand ended.
@@ -62,38 +80,42 @@ impl Errand<'_> {
     /// Where the connection breaks before a byte was written, a command that may wait does so, within its deadline.
     pub(super) async fn run<E: std::fmt::Display>(
         &self,
-        record_sending: impl AsyncFnOnce() -> Result<(), E>,
+        record_sending: impl AsyncFnOnce(Call) -> Result<(), E>,
         record_accepted: impl AsyncFnOnce(Vec<u8>),
     ) -> Ended {
         let channel_id = response::channel_id(&self.command.server, self.id);
         let deadline = self.deadline();
         let prepared = async {
             let action = build(self.command, Some(&channel_id))?;
-            Ok::<_, Hindered>((action, self.turn(deadline).await?))
+            Ok::<_, Hindered>((action, self.turn(deadline, &channel_id).await?))
         };
-        let (action, permit) = match prepared.await {
+        let (action, mut turn) = match prepared.await {
             Ok(prepared) => prepared,
             Err(hindered) => return self.hindered(hindered),
         };
         failpoint::hit("paced");
         let finals = (self.command.wait == Wait::Final && is_originate(self.command))
             .then(|| self.server.finals.expect(&channel_id));
+        let call = is_originate(self.command)
+            .then(|| Call { channel_id: Some(channel_id.clone()), pace: turn.limits() });
         failpoint::hit("shared_claimed");
-        if let Err(error) = record_sending().await {
+        if let Err(error) = record_sending(call.unwrap_or_default()).await {
             let text = format!("the journal could not record it, so it was not sent: {error}");
             return Ended::Unsent(self.failed(CommandError::new(Code::NotRecorded, text)));
         }
         failpoint::hit("sending_recorded");
-        // Recording took its time: nothing is sent too late.
-        if passed(deadline) {
-            return Ended::Sent(self.failed(deadline_passed(self.command)));
-        }
         let sent = loop {
+            // Recording took its time: nothing is sent too late.
+            if until(deadline, turn.write()).await.is_none() || passed(deadline) {
+                turn.take_back();
+                return Ended::Sent(self.failed(deadline_passed(self.command)));
+            }
             let answer_by = Instant::now() + self.server.action_deadline;
             match self.server.actions.run(action.clone(), answer_by.into_std()).await {
                 Err(failure) if never_written(&failure) && self.may_wait => {
-                    match self.wait_until_ready(deadline).await {
-                        Ok(()) => {}
+                    turn.take_back();
+                    match self.turn(deadline, &channel_id).await {
+                        Ok(again) => turn = again,
                         Err(Hindered::Error(error)) => return Ended::Sent(self.failed(error)),
                         // Recorded as being sent, so its outcome is recorded too: it was not.
                         Err(Hindered::Stopped) => {
@@ -106,15 +128,21 @@ impl Errand<'_> {
                 sent => break sent,
             }
         };
-        drop(permit);
         if sent.is_ok() {
             failpoint::hit("answered");
         }
         let writer = &self.server.writer;
+        let unsent = sent.as_ref().is_err_and(never_written);
         let mut response = match sent {
             Ok(reply) => Response::of_reply(self.id, self.command, writer, &reply).bounded(),
             Err(failure) => Response::of_failure(self.id, self.command, writer, failure),
         };
+        if unsent || response.outcome == Outcome::Refused {
+            turn.take_back();
+        } else {
+            // Its call counts from now on until its channel hangs up.
+            drop(turn);
+        }
         if let (Some(finals), Outcome::Executed) = (finals, response.outcome) {
             record_accepted(response.answer().to_vec()).await;
             let within = self.settings.final_timeout + originate_timeout(self.command);
@@ -124,28 +152,50 @@ impl Errand<'_> {
         Ended::Sent(response)
     }
 
-    /// Waits until the server is ready and has room. The room is given up while the server is away, so that whoever
-    /// may not wait is told at once.
-    async fn turn(&self, deadline: Option<Instant>) -> Result<SemaphorePermit<'_>, Hindered> {
+    /// Waits until the server is ready, the pace lets the command go on, and the server has room. The room and the place
+    /// among the calls are given up while the server is away, so that whoever may not wait is told at once.
+    async fn turn(&self, deadline: Option<Instant>, channel_id: &str) -> Result<Turn<'_>, Hindered> {
         loop {
             self.wait_until_ready(deadline).await?;
+            let grant = self.paced(deadline, channel_id).await?;
             let permit = tokio::select! {
                 permit = until(deadline, self.server.permits.acquire()) => permit,
                 () = self.stop.cancelled(), if self.may_wait => return Err(Hindered::Stopped),
             };
             let Some(Ok(permit)) = permit else { return Err(deadline_passed(self.command).into()) };
             if *self.server.actions.ready().borrow() {
-                return Ok(permit);
+                return Ok(Turn { _permit: permit, grant });
             }
         }
     }
 
+    /// Waits until the limits that are about the command let it go on.
+    async fn paced(&self, deadline: Option<Instant>, channel_id: &str) -> Result<Option<Grant>, Hindered> {
+        let Some(pacer) = &self.server.pacer else { return Ok(None) };
+        let limits = pacer.limits_of(self.command);
+        if limits == 0 {
+            return Ok(None);
+        }
+        let mut ready = self.server.actions.ready();
+        let unavailable = |text: String| Err(CommandError::new(Code::Unavailable, text).into());
+        tokio::select! {
+            grant = until(deadline, pacer.turn(limits, self.arrival, channel_id)) => {
+                grant.map(Some).ok_or_else(|| deadline_passed(self.command).into())
+            }
+            () = self.stop.cancelled() => {
+                if self.may_wait { Err(Hindered::Stopped) } else { unavailable("amibus leaves".to_owned()) }
+            }
+            _ = ready.wait_for(|ready| !*ready), if !self.may_wait => unavailable(self.away()),
+        }
+    }
+
+    fn away(&self) -> String {
+        format!("{} is not connected at the moment", self.command.server)
+    }
+
     async fn wait_until_ready(&self, deadline: Option<Instant>) -> Result<(), Hindered> {
         let mut ready = self.server.actions.ready();
-        let away = || {
-            let text = format!("{} is not connected at the moment", self.command.server);
-            Hindered::Error(CommandError::new(Code::Unavailable, text))
-        };
+        let away = || Hindered::Error(CommandError::new(Code::Unavailable, self.away()));
         if !*ready.borrow() && !self.may_wait {
             return Err(away());
         }
@@ -178,6 +228,26 @@ impl Errand<'_> {
 
     fn failed(&self, error: CommandError) -> Response {
         Response::of_error(Some(self.id.to_owned()), &self.command.server, &self.command.action, error)
+    }
+}
+
+impl Turn<'_> {
+    fn limits(&self) -> Vec<String> {
+        self.grant.iter().flat_map(Grant::limits).map(str::to_owned).collect()
+    }
+
+    /// Waits, where too much was written a moment ago.
+    async fn write(&mut self) {
+        if let Some(grant) = &mut self.grant {
+            grant.write().await;
+        }
+    }
+
+    /// Nothing was sent, or Asterisk refused it.
+    fn take_back(self) {
+        if let Some(grant) = self.grant {
+            grant.take_back();
+        }
     }
 }
 

@@ -39,7 +39,7 @@ impl Group {
 }
 
 /// The tables of the file without the buses', in the order of the documentation.
-pub const GROUPS: [Group; 9] = [
+pub const GROUPS: [Group; 10] = [
     Group { name: "", repeated: false, doc: "Keys at the top of the file.", keys: TOP },
     Group {
         name: "server",
@@ -67,6 +67,14 @@ pub const GROUPS: [Group; 9] = [
         doc: "What commands may do. Without a rule nothing is allowed; a command must fit one rule whole. Login, \
               Logoff, Challenge, Events, Filter and WaitEvent are never allowed.",
         keys: ALLOW,
+    },
+    Group {
+        name: "command.pace",
+        repeated: true,
+        doc: "How many calls Originates may start a second, and how many may be live at once; for a whole server, or for a \
+              group of channels such as a trunk. An Originate keeps to every limit that is about it; more wait on the bus, \
+              in order.",
+        keys: PACE,
     },
     Group {
         name: "http",
@@ -287,6 +295,49 @@ pub const ALLOW: &[Key] = &[
         "Globs on fields: `fields.Context = [\"sales\"]`. Each named field must be given and every value of it must \
          fit one of its globs. Fields that run programs or read secrets (Originate's Application and Data, \
          Getvar's Variable, ...) are refused unless named here.",
+    ),
+];
+
+/// Keys of `[[command.pace]]`.
+pub const PACE: &[Key] = &[
+    Key::required(
+        "name",
+        KeyKind::Text,
+        "The limit's name in metrics and in the journal, `[a-z0-9][a-z0-9-]*`. No two limits share one.",
+    ),
+    Key::optional(
+        "servers",
+        KeyKind::TextList,
+        "Globs on the server's name; left out: every server. Each server counts for itself.",
+    ),
+    Key::optional(
+        "channels",
+        KeyKind::TextList,
+        "Globs on the Originate's `Channel`, in any case: `[\"PJSIP/*@trunk-a\"]`. A `*` does not cross a `/`. Left out: \
+         every Originate of the server.",
+    ),
+    Key::optional(
+        "calls_per_second",
+        KeyKind::Number { min: 0.000_1, max: 10_000.0 },
+        "How many calls may be started a second; a fraction too. Left out: any number.",
+    ),
+    Key::with_default(
+        "burst",
+        KeyKind::Integer { min: 1, max: 10_000 },
+        "1",
+        "How many of these may follow each other at once, after a pause.",
+    ),
+    Key::optional(
+        "concurrent_calls",
+        KeyKind::Integer { min: 1, max: 100_000 },
+        "How many calls may be live at once; a call counts from just before it is sent until its channel hung up. Left \
+         out: any number.",
+    ),
+    Key::with_default(
+        "longest_call",
+        KeyKind::Duration,
+        "4h",
+        "A call whose end was never seen, and that Asterisk does not tell of either, is not counted any longer.",
     ),
 ];
 

@@ -9,6 +9,7 @@ mod error;
 pub mod keys;
 mod nearest;
 mod overlay;
+mod pace;
 pub mod reference;
 mod rules;
 mod secret;

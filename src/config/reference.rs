@@ -27,8 +27,8 @@ its final newline is left out). It is never printed.
 go by its name in the file, with `_` for `-`: `AMIBUS_SERVER__PBX1__SECRET`. Lists are separated by commas, or
 written as in the file; a table is written as in the file: `AMIBUS_SERVER__PBX1__SNAPSHOT='[]'`,
 `AMIBUS_BUS__KAFKA__LIBRDKAFKA='{ \"linger.ms\" = 5 }'`. They take the place of what the file says there. A variable
-that begins with `AMIBUS_` and means nothing is an error. `[[filter]]` and `[[command.allow]]` are given in
-the file only.
+that begins with `AMIBUS_` and means nothing is an error. `[[filter]]`, `[[command.allow]]` and `[[command.pace]]`
+are given in the file only.
 ";
 
 /// What is read as a duration, as a pattern of ECMA 262.

@@ -88,7 +88,7 @@ fn sections(
     sections
 }
 
-fn globs(section: &Section, key: &str, faults: &mut Faults<'_>) -> Vec<String> {
+pub(super) fn globs(section: &Section, key: &str, faults: &mut Faults<'_>) -> Vec<String> {
     let globs = section.values.list(key).unwrap_or_default();
     if globs.is_empty() && section.is_given(key) && section.values.list(key).is_some() {
         section.note(faults, key, "an empty list fits nothing; write [\"*\"] for all");
@@ -98,7 +98,7 @@ fn globs(section: &Section, key: &str, faults: &mut Faults<'_>) -> Vec<String> {
 }
 
 /// A glob on servers that fits none of them is a mistake in spelling.
-fn server_globs(section: &Section, servers: &[&str], faults: &mut Faults<'_>) -> Vec<String> {
+pub(super) fn server_globs(section: &Section, servers: &[&str], faults: &mut Faults<'_>) -> Vec<String> {
     let globs = globs(section, "servers", faults);
     for text in &globs {
         if text.len() > MAX_GLOB_BYTES {

@@ -11,7 +11,7 @@ use super::{
     units,
     walker::{Faults, Section, walk},
 };
-use crate::command::policy;
+use crate::command::{pace, policy};
 
 /// The least that may be kept for a server, in bytes.
 pub const MIN_SPOOL_BYTES: u64 = 1024 * 1024;
@@ -32,7 +32,7 @@ pub struct Spool {
 }
 
 /// `[command]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CommandConfig {
     /// How many commands for one server are worked on at once.
     pub concurrency: usize,
@@ -46,6 +46,8 @@ pub struct CommandConfig {
     pub journal_max_age: Duration,
     /// What commands may do; empty: nothing.
     pub allow: Vec<policy::Rule>,
+    /// How many calls a second, and how many at once; empty: any number.
+    pub pace: Vec<pace::Limit>,
 }
 
 /// `[http]`.
@@ -129,16 +131,17 @@ pub(super) fn context(top: &Section, faults: &mut Faults<'_>) -> Context {
 }
 
 pub(super) fn command(root: &Table, servers: &[&str], faults: &mut Faults<'_>) -> CommandConfig {
-    let section = section(root, "command", COMMAND, &["allow"], faults);
+    let section = section(root, "command", COMMAND, &["allow", "pace"], faults);
     let (least, most) = COMMAND_BYTES;
     at_least(&section, "max_command_bytes", least, faults);
     if section.values.size("max_command_bytes").is_some_and(|bytes| bytes > most) {
         section.note(faults, "max_command_bytes", format!("must be at most {}", units::show_size(most)));
     }
-    let allow = match root.0.get("command").map(|entry| &entry.node.raw) {
-        Some(Raw::Table(table)) => rules::allows(table.0.get("allow"), servers, faults),
-        _ => Vec::new(),
-    };
+    let (mut allow, mut pace) = (Vec::new(), Vec::new());
+    if let Some(Raw::Table(table)) = root.0.get("command").map(|entry| &entry.node.raw) {
+        allow = rules::allows(table.0.get("allow"), servers, faults);
+        pace = super::pace::limits(table.0.get("pace"), servers, faults);
+    }
     let duration = |key: &str| section.values.duration(key).unwrap_or_default();
     for key in ["default_deadline", "final_timeout", "journal_max_age"] {
         if section.values.duration(key) == Some(Duration::ZERO) {
@@ -154,6 +157,7 @@ pub(super) fn command(root: &Table, servers: &[&str], faults: &mut Faults<'_>) -
         final_timeout: duration("final_timeout"),
         journal_max_age: duration("journal_max_age"),
         allow,
+        pace,
     }
 }
 

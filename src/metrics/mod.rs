@@ -6,6 +6,7 @@
 //! of series is bounded: one for each server, each bus, and each pair of them.
 
 mod accounts;
+mod pace;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,7 +22,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use self::accounts::Accounts;
+pub use self::pace::PaceMetrics;
+use self::{accounts::Accounts, pace::PaceFamilies};
 use crate::spool::Account;
 
 /// The upper bounds of the latency histogram's buckets, in seconds.
@@ -172,6 +174,7 @@ pub struct Metrics {
     commands_dead_lettered: Family<BusLabel, Counter>,
     commands: Family<OutcomeLabels, Counter>,
     commands_running: Family<ServerLabel, Gauge>,
+    pace: PaceFamilies,
 }
 
 impl fmt::Debug for Metrics {
@@ -211,6 +214,7 @@ impl Default for Metrics {
             ),
             commands: add(r, "commands", "Commands that ended, by outcome."),
             commands_running: add(r, "commands_running", "Commands being worked on."),
+            pace: PaceFamilies::register(r),
             registry,
         }
     }
@@ -293,6 +297,11 @@ impl Metrics {
             server: label.server,
             finished: self.commands.clone(),
         }
+    }
+
+    /// The handles of one limit on one server, by their configured names.
+    pub fn pace(&self, server: &str, limit: &str) -> PaceMetrics {
+        self.pace.of(server, limit)
     }
 
     /// Everything as OpenMetrics text.

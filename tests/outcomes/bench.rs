@@ -116,6 +116,7 @@ impl Bench {
         let health = Arc::new(Health::new(["pbx1"], []));
         let mut state = health.watch_server("pbx1").expect("configured");
         let intake = Intake {
+            pacer: None,
             writer: Arc::clone(&self.writer),
             spool: Arc::clone(&self.spool),
             filter: Arc::new(Filter::new(&[]).expect("no rules")),
@@ -290,6 +291,7 @@ fn engine(
         action_deadline: Duration::from_millis(500),
         metrics: metrics.commands("pbx1"),
         permits: Arc::new(Semaphore::new(8)),
+        pacer: None,
     };
     let nowhere =
         Nowhere { writer: self::writer("unknown"), spool: Spool::nowhere(), metrics: metrics.commands("") };
