@@ -9,7 +9,7 @@ use super::consumer::all;
 use super::extent::{RATE, is_long, seconds};
 use super::flood::Simulated;
 use super::judge::Message;
-use super::rig::{CATCHING_UP, PATIENCE, Rig};
+use super::rig::{CATCHING_UP, Rig};
 use super::table::Row;
 
 /// Resident memory that amibus may take.
@@ -30,6 +30,7 @@ fn kafka_is_away_for_long() {
     let flooding = source.flood(rate);
     // The first seconds, with all that begins in them, are nobody's latency.
     thread::sleep(seconds(4, 10));
+    rig.wait_until_current(CATCHING_UP);
     let [begin, _] = rig.stored();
     thread::sleep(seconds(6, 60));
     let [before, _] = rig.stored();
@@ -39,11 +40,11 @@ fn kafka_is_away_for_long() {
     let [during, kafka_before] = rig.stored();
     brokers.restart(Which::Kafka);
     let begun = Instant::now();
-    rig.wait_until_current(outage * DRAIN_FACTOR + CATCHING_UP);
+    let waited = rig.wait_until_kafka_is_current(outage * DRAIN_FACTOR + CATCHING_UP);
     let drained = begun.elapsed();
     let kafka_took = rig.stored()[1] - kafka_before;
     flooding.end();
-    rig.settle(PATIENCE * 2, || source.mark());
+    rig.settle(CATCHING_UP, || source.mark());
     let [calm, away] = [begin..before, before..during].map(|part| Lag::of(&rig.consumers[0].messages[part]));
     let verdicts = rig.verdicts(|seen| source.runs(all(seen)));
     row.note(format!("RSS {:.1} MiB when Kafka went", first as f64 / 1024.0));
@@ -53,6 +54,7 @@ fn kafka_is_away_for_long() {
         drained.as_secs_f64(),
         kafka_took as f64 / drained.as_secs_f64()
     ));
+    row.note(format!("nothing waited for NATS longer than {waited:.2} s meanwhile"));
     row.note(format!("dropped by the log: {}", verdicts[1].dropped_gaps));
     let resident = verdicts.resident_kib_max;
     row.end(&verdicts);

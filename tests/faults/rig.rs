@@ -168,6 +168,26 @@ impl Rig {
         });
     }
 
+    /// Waits until Kafka is up to date. Answers the greatest age, in seconds, that anything waiting for NATS had meanwhile
+    /// in amibus: on a small machine the consumer of NATS may fall behind for its own sake.
+    pub(super) fn wait_until_kafka_is_current(&mut self, within: Duration) -> f64 {
+        let mut oldest = 0_f64;
+        self.wait("being up to date on Kafka", within, |rig| {
+            rig.read();
+            oldest = oldest.max(rig.oldest_waiting("nats").unwrap_or(0.0));
+            rig.consumers[1].lag() < CURRENT
+        });
+        oldest
+    }
+
+    /// How long the oldest message that waits for this bus has waited, in seconds.
+    fn oldest_waiting(&self, bus: &str) -> Option<f64> {
+        let (_, text) = get(&self.amibus, "/metrics")?;
+        let bus = format!("bus=\"{bus}\"");
+        let named = |line: &&str| line.starts_with("amibus_oldest_waiting_seconds{") && line.contains(&bus);
+        text.lines().find(named)?.rsplit(' ').next()?.parse().ok()
+    }
+
     /// Waits until both have seen the end of the source, and until all is there or nothing comes any more.
     ///
     /// `mark` has the source send a few more events under the tag that it answers.
