@@ -1,4 +1,4 @@
-//! How `tail` and `send` find their bus.
+//! How `tail`, `send` and `dial` find their bus.
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,7 @@ pub(super) struct BusArgs {
 }
 
 /// A bus that was found.
+#[derive(Clone)]
 pub(super) struct Found {
     pub(super) prefix: String,
     pub(super) bus: Bus,
@@ -37,6 +38,32 @@ pub(super) struct Found {
 impl BusArgs {
     /// Reads the file, or the arguments in its place.
     pub(super) fn find(&self) -> Result<Found, Failure> {
+        let ClientConfig { prefix, buses } = self.load()?;
+        match buses.as_slice() {
+            [bus] => Ok(Found { prefix, bus: bus.clone() }),
+            buses => {
+                let names: Vec<&str> = buses.iter().map(|bus| bus.name).collect();
+                let names = names.join(", ");
+                Err(Failure::Usage(format!("several buses are configured ({names}): choose one with --bus")))
+            }
+        }
+    }
+
+    /// The same, for commands that nobody waits for one by one: the first bus that keeps them.
+    pub(super) fn find_keeping(&self) -> Result<Found, Failure> {
+        let ClientConfig { prefix, buses } = self.load()?;
+        match buses.into_iter().find(|bus| bus.bridge.keeps_commands()) {
+            Some(bus) => Ok(Found { prefix, bus }),
+            None => Err(Failure::Usage(
+                "this needs a bus that keeps commands until they are carried out: NATS with \
+                 bus.nats.commands_stream, or Kafka, each with `commands = true`"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// The configured buses, one at least.
+    fn load(&self) -> Result<ClientConfig, Failure> {
         let mut sources = Sources::process();
         sources.arguments = self.arguments()?;
         let file = match &self.config {
@@ -44,19 +71,12 @@ impl BusArgs {
             None if self.set.is_empty() => Some(Path::new(DEFAULT_FILE)),
             None => None,
         };
-        let ClientConfig { prefix, buses } = ClientConfig::load(file, self.bus.as_deref(), &sources)?;
-        let names: Vec<&str> = buses.iter().map(|bus| bus.name).collect();
-        match buses.as_slice() {
-            [] => {
-                let bus = self.bus.as_deref().unwrap_or_default();
-                Err(Failure::Usage(format!("the configuration has no [bus.{bus}]")))
-            }
-            [bus] => Ok(Found { prefix, bus: bus.clone() }),
-            [..] => {
-                let names = names.join(", ");
-                Err(Failure::Usage(format!("several buses are configured ({names}): choose one with --bus")))
-            }
+        let config = ClientConfig::load(file, self.bus.as_deref(), &sources)?;
+        if config.buses.is_empty() {
+            let bus = self.bus.as_deref().unwrap_or_default();
+            return Err(Failure::Usage(format!("the configuration has no [bus.{bus}]")));
         }
+        Ok(config)
     }
 
     fn arguments(&self) -> Result<Vec<(String, String)>, Failure> {

@@ -16,6 +16,7 @@ mod commands;
 mod completions;
 #[cfg(feature = "zeromq")]
 mod demo;
+mod dial;
 mod output;
 mod place;
 mod run;
@@ -50,6 +51,7 @@ Examples:
   amibus run -c amibus.toml            bridge, until SIGTERM
   amibus tail --kind event --event 'Dial*' | jq .data
   amibus send Ping --server pbx1
+  amibus dial numbers.csv --server pbx1 --channel 'PJSIP/{number}@trunk-a' --context survey --check
   amibus commands list --outcome unknown   what only a person can decide
 
 Exit codes: 0 well, 1 failed, 2 wrong usage, 78 wrong configuration.";
@@ -86,6 +88,7 @@ enum Command {
     Demo(demo::Args),
     Tail(tail::Args),
     Send(send::Args),
+    Dial(Box<dial::Args>),
     Schema(schema::Args),
     Commands(commands::Args),
     Spool(spool::Args),
@@ -158,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args, logging),
         Command::Tail(args) => tail::run(&args, logging),
         Command::Send(args) => send::run(&args, logging),
+        Command::Dial(args) => dial::run(&args, logging),
         Command::Schema(args) => schema::run(&args),
         Command::Commands(args) => commands::run(&args),
         Command::Spool(args) => spool::run(&args),

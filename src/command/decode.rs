@@ -87,6 +87,15 @@ pub fn decode(request: &Request, max_bytes: usize) -> Result<Command, Box<(Comma
     read(&request.body, max_bytes, &mut partial).map_err(|error| Box::new((error, partial)))
 }
 
+/// Looks at a command before it is published: what [`decode`] and the way to Asterisk would object to.
+///
+/// # Errors
+/// What is wrong, with the field.
+pub fn check(body: &[u8], max_bytes: usize) -> Result<(), CommandError> {
+    let command = read(body, max_bytes, &mut Partial::default())?;
+    super::send::build(&command, None).map(drop)
+}
+
 fn read(body: &[u8], max_bytes: usize, partial: &mut Partial) -> Result<Command, CommandError> {
     if body.len() > max_bytes {
         let text = format!("{} bytes, at most {max_bytes} are taken (command.max_command_bytes)", body.len());

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod connect;
 mod demo;
+mod dial;
 mod plain;
 mod program;
 mod run;

@@ -6,10 +6,12 @@ use super::program::run;
 fn help_teaches_by_examples() {
     let ended = run(&["--help"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    for word in ["run", "check", "demo", "tail", "send", "schema", "completions", "Exit codes: 0 well"] {
+    for word in
+        ["run", "check", "demo", "tail", "send", "dial", "schema", "completions", "Exit codes: 0 well"]
+    {
         assert!(ended.out.contains(word), "{word} is not in\n{}", ended.out);
     }
-    for command in ["check", "demo", "tail", "send", "schema"] {
+    for command in ["check", "demo", "tail", "send", "dial", "schema"] {
         let ended = run(&[command, "--help"]);
         assert_eq!(ended.code, Some(0), "{command}: {ended:?}");
         assert!(ended.out.contains("Examples:\n"), "{command}:\n{}", ended.out);
@@ -28,6 +30,19 @@ fn wrong_usage_is_2() {
         &["send", "Ping", "--server", "pbx1", "--timeout", "soon"],
         &["send", "Ping", "--server", "pbx1", "--timeout", "0s"],
         &["send", "Ping", "--server", "pbx1", "--deadline", "0ms"],
+        &["dial", "numbers.csv", "--server", "pbx1", "--channel", "{number}"],
+        &[
+            "dial",
+            "numbers.csv",
+            "--server",
+            "pbx1",
+            "--channel",
+            "{number}",
+            "--context",
+            "a",
+            "--ahead",
+            "0",
+        ],
     ] {
         let ended = run(arguments);
         assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
@@ -52,5 +67,6 @@ fn completions_know_the_subcommands() {
         let ended = run(&["completions", shell]);
         assert_eq!(ended.code, Some(0), "{shell}");
         assert!(ended.out.contains("completions") && ended.out.contains("log-format"), "{shell}");
+        assert!(ended.out.contains("allow-characters"), "{shell}");
     }
 }

@@ -7,7 +7,7 @@
 //! - [`Message`] and [`Topic`]: what is published, and under which name ([`message`]);
 //! - [`Outlet`]: takes a batch and says how many are safe and how far they got ([`outlet`]);
 //! - [`Inlet`] and [`Request`]: commands from the bus, acknowledged after their outcome is recorded ([`inlet`]);
-//! - [`Client`]: the other side of the bus, for `amibus tail`, `amibus send` and the tests ([`client`]);
+//! - [`Client`]: the other side of the bus, for `amibus tail`, `send` and `dial` and the tests ([`client`]);
 //! - [`Plug`], [`Key`] and [`Values`]: how a bus is named, configured and opened ([`settings`]);
 //! - [`conformance`]: the suite that every bridge passes against the real bus.
 //!
@@ -26,7 +26,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 pub use bytes::Bytes;
 pub use bytestring::ByteString;
 
-pub use client::{Client, Delivery, Feed};
+pub use client::{Client, Delivery, Feed, Posted, Replies};
 pub use fault::{Decision, Fault, FaultKind};
 pub use inlet::{Handle, Inlet, Rejection, Request, Scope};
 pub use message::{Attributes, Kind, Message, Topic, TopicError};
@@ -59,6 +59,11 @@ pub trait Bridge: Send + Sync {
 
     /// Where commands come in, or `None` where the configuration takes none from this bus. Called once.
     fn inlet<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>>;
+
+    /// Whether commands that nobody takes at the moment are kept, so that [`Client::publish_command`] is to be had.
+    fn keeps_commands(&self) -> bool {
+        false
+    }
 
     /// The consumer's and requester's side of the same bus.
     fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>>;

@@ -88,6 +88,10 @@ impl Bridge for KafkaBridge {
         })
     }
 
+    fn keeps_commands(&self) -> bool {
+        self.hub.settings.commands
+    }
+
     fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
         Box::pin(async move {
             let client: Box<dyn Client> = Box::new(KafkaClient::new(self.hub.clone()));

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use amibus_contract::{BoxFuture, Bytes, Client, Decision, Delivery, Fault, FaultKind, Feed, Kind};
+use amibus_contract::{
+    BoxFuture, Bytes, Client, Decision, Delivery, Fault, FaultKind, Feed, Kind, Posted, Replies,
+};
 use rdkafka::{
     Offset, TopicPartitionList,
     config::FromClientConfigAndContext,
@@ -38,7 +40,11 @@ impl KafkaClient {
     }
 
     async fn reader(&self, prefix: &str, kinds: &[Kind], server: Option<&str>) -> Result<KafkaFeed, Fault> {
-        let names: Vec<String> = kinds.iter().map(|kind| format!("{prefix}.{}", kind.as_str())).collect();
+        let names = kinds.iter().map(|kind| format!("{prefix}.{}", kind.as_str())).collect();
+        self.reader_of(names, server).await
+    }
+
+    async fn reader_of(&self, names: Vec<String>, server: Option<&str>) -> Result<KafkaFeed, Fault> {
         let list: Vec<&str> = names.iter().map(String::as_str).collect();
         self.hub.ensure(&list).await?;
         let config = clients::reader(&self.hub.settings);
@@ -113,6 +119,35 @@ impl Client for KafkaClient {
             })
         })
     }
+
+    /// The reader goes on where it was after an outage, so nothing is missed.
+    fn replies<'a>(&'a mut self, prefix: &'a str) -> BoxFuture<'a, Result<Replies, Fault>> {
+        Box::pin(async move {
+            let address = reply_topic(prefix);
+            let names = vec![address.clone(), format!("{prefix}.{}", Kind::Response.as_str())];
+            let feed: Box<dyn Feed> = Box::new(self.reader_of(names, None).await?);
+            Ok(Replies { address, feed })
+        })
+    }
+
+    fn publish_command<'a>(&'a mut self, command: Posted<'a>) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            let topic = format!("{}.{}", command.prefix, Kind::Command.as_str());
+            self.hub.ensure(&[&topic]).await?;
+            let headers = headers(command.prefix, command.action, command.id);
+            let headers = record::with(headers, command::REPLY_TOPIC, command.reply_to);
+            let headers = record::with(headers, command::CORRELATION, command.id);
+            let (key, body) = (Some(command.key.as_bytes()), &*command.body);
+            self.hub.post.store(Letter { topic: &topic, partition: None, key, body, headers }).await?;
+            Ok(())
+        })
+    }
+}
+
+/// Where the responses to kept commands come in: a topic apart, so that a response that is asked for again is not
+/// published for everybody again.
+fn reply_topic(prefix: &str) -> String {
+    format!("{prefix}.reply")
 }
 
 /// The headers of a CloudEvent in binary mode, whose data is the command.

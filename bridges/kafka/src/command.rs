@@ -18,11 +18,11 @@ use crate::{
 };
 
 /// Where a reply goes.
-const REPLY_TOPIC: &str = "kafka_replyTopic";
+pub(crate) const REPLY_TOPIC: &str = "kafka_replyTopic";
 /// Into which partition.
 const REPLY_PARTITION: &str = "kafka_replyPartition";
 /// What it answers.
-const CORRELATION: &str = "kafka_correlationId";
+pub(crate) const CORRELATION: &str = "kafka_correlationId";
 
 /// The longest topic name that Kafka takes, in bytes.
 const TOPIC_BYTES: usize = 249;

@@ -92,6 +92,10 @@ impl Bridge for NatsBridge {
         })
     }
 
+    fn keeps_commands(&self) -> bool {
+        self.hub.settings.commands.as_ref().is_some_and(|commands| commands.stream.is_some())
+    }
+
     fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
         Box::pin(async move {
             let client = NatsClient::open(&self.hub.settings).await?;

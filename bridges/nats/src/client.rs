@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use amibus_contract::{BoxFuture, ByteString, Bytes, Client, Delivery, Fault, FaultKind, Feed, Kind};
+use amibus_contract::{
+    BoxFuture, ByteString, Bytes, Client, Delivery, Fault, FaultKind, Feed, Kind, Posted, Replies,
+};
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber, header::NATS_MESSAGE_ID};
 use futures_util::{StreamExt, stream::SelectAll};
 
@@ -10,6 +12,7 @@ use crate::{
     barrier::Barrier,
     dial::{self, Dialled, Role},
     faults, headers,
+    post::{self, RepliesFeed},
     settings::Settings,
     subjects,
 };
@@ -145,6 +148,28 @@ impl Client for NatsClient {
             tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| Err(late()))
         })
     }
+
+    fn replies<'a>(&'a mut self, prefix: &'a str) -> BoxFuture<'a, Result<Replies, Fault>> {
+        Box::pin(async move {
+            if !self.commands_stream {
+                return Err(post::no_stream());
+            }
+            let inbox = self.dialled.client.new_inbox();
+            let responses = subjects::all_of(prefix, Kind::Response, None);
+            let messages = self.listen(vec![inbox.clone(), responses]).await?;
+            let feed = RepliesFeed::new(&self.dialled, messages);
+            Ok(Replies { address: inbox, feed: Box::new(feed) })
+        })
+    }
+
+    fn publish_command<'a>(&'a mut self, command: Posted<'a>) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            if !self.commands_stream {
+                return Err(post::no_stream());
+            }
+            post::store(&self.dialled, self.limit, command).await
+        })
+    }
 }
 
 struct NatsFeed(SelectAll<Subscriber>);
@@ -155,7 +180,7 @@ impl Feed for NatsFeed {
     }
 }
 
-fn delivery(message: Message) -> Delivery {
+pub(crate) fn delivery(message: Message) -> Delivery {
     let headers = message.headers.iter().flat_map(HeaderMap::iter);
     let headers = headers.flat_map(|(name, values)| {
         values.iter().map(move |value| (name.to_string(), value.as_str().to_owned()))

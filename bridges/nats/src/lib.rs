@@ -40,6 +40,7 @@ mod jet;
 pub mod keys;
 mod login;
 mod look;
+mod post;
 mod probe;
 mod pull;
 mod service;
