@@ -34,12 +34,18 @@ pub const STEPS: [&str; 11] = [
 ];
 
 #[cfg(any(debug_assertions, feature = "failpoints"))]
-pub use armed::hit;
+pub use armed::{hit, reads};
 
 /// Tells that a step was reached: nothing happens in this build.
 #[cfg(not(any(debug_assertions, feature = "failpoints")))]
 #[inline(always)]
 pub fn hit(_step: &str) {}
+
+/// Whether a variable of the environment is read here: in this build none is, and whoever sets it is told so.
+#[cfg(not(any(debug_assertions, feature = "failpoints")))]
+pub fn reads(_variable: &str) -> bool {
+    false
+}
 
 #[cfg(any(debug_assertions, feature = "failpoints"))]
 mod armed {
@@ -77,6 +83,11 @@ mod armed {
             say(&format!("the failpoint {step} ends this process"));
             process::abort();
         }
+    }
+
+    /// Whether a variable of the environment is read here.
+    pub fn reads(variable: &str) -> bool {
+        variable == VARIABLE
     }
 
     fn parse(text: &str) -> Option<(&'static str, u64)> {

@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use amibus_contract::{Bytes, Message, Rejection, Request};
@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     decode::{Command, Partial, decode},
+    doubt::Doubts,
     error::{Code, CommandError, Outcome},
     finals::Finals,
     journal::{Claim, Journal, JournalError},
@@ -102,6 +103,8 @@ pub struct Engine {
     pub(super) looking_up: watch::Sender<BTreeSet<String>>,
     /// Counts the requests as they come in.
     arrivals: AtomicU64,
+    /// The calls of this process that nobody answered for.
+    pub(super) doubts: Doubts,
 }
 
 /// What goes back for one request.
@@ -134,8 +137,8 @@ impl Engine {
         nowhere: Nowhere,
     ) -> Arc<Self> {
         let (running, looking_up) = (InWork::default(), watch::Sender::default());
-        let arrivals = AtomicU64::new(0);
-        Arc::new(Self { settings, policy, journal, servers, nowhere, running, looking_up, arrivals })
+        let (arrivals, doubts) = (AtomicU64::new(0), Doubts::new(servers.keys()));
+        Arc::new(Self { settings, policy, journal, servers, nowhere, running, looking_up, arrivals, doubts })
     }
 
     /// Carries out one request, answers and acknowledges it. A command that a durable bus keeps and that still waits
@@ -241,15 +244,14 @@ impl Engine {
         command: &Command,
         how: &Circumstances<'_>,
     ) -> Option<Arc<Answer>> {
-        let mut recorded = self.recorded(id, command).await;
-        if let Ok(Some(Claim::Interrupted)) = recorded {
-            // It may be a call that is being looked for.
+        // It may be a call that is being looked for. Once that is over, its outcome is recorded and published.
+        let is_sought = self.looking_up.borrow().contains(id);
+        if is_sought {
             let mut looking_up = self.looking_up.subscribe();
             let ended = looking_up.wait_for(|ids| !ids.contains(id));
             how.stop.run_until_cancelled(ended).await?.ok()?;
-            recorded = self.recorded(id, command).await;
         }
-        let claim = match recorded {
+        let claim = match self.recorded(id, command).await {
             Ok(Some(claim)) => Ok(claim),
             Err(error) => Err(error),
             Ok(None) => {
@@ -311,10 +313,11 @@ impl Engine {
                 warn!(id, %error, "the journal does not keep that Asterisk took it; a crash would make it unknown");
             }
         };
+        let since = SystemTime::now();
         let ended = errand.run(sending, accepted).await;
         let response = match ended {
             Ended::Stopped => return None,
-            Ended::Sent(response) => response,
+            Ended::Sent(response) => self.without_doubt(server, id, command, since, response, stop).await?,
             Ended::Unsent(response) if response.outcome == Outcome::Expired => response,
             // Nothing was sent: the same id may be used again once the cause is gone.
             Ended::Unsent(response) => {

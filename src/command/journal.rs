@@ -99,6 +99,8 @@ pub struct Open {
     pub sender: Option<String>,
     /// When it was about to be written to Asterisk.
     pub sent_at: Option<SystemTime>,
+    /// When it was claimed.
+    pub since: Option<SystemTime>,
     /// What was kept of its response: of one in work, Asterisk's own answer, which was Success.
     pub response: Option<Vec<u8>>,
 }
@@ -236,7 +238,7 @@ impl Journal {
     pub fn unpublished(&self, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sender, sent_at, response FROM command
+            "SELECT id, server, action, sender, sent_at, response, claimed_at FROM command
              WHERE state = 'done' AND body IS NULL AND response IS NOT NULL LIMIT ?1",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -266,7 +268,7 @@ impl Journal {
     pub fn interrupted(&self, after: &str, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sender, sent_at, response FROM command WHERE state = 'sending' AND id > ?1
+            "SELECT id, server, action, sender, sent_at, response, claimed_at FROM command WHERE state = 'sending' AND id > ?1
              ORDER BY id LIMIT ?2",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -311,6 +313,7 @@ fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Open> {
         sender: row.get(3)?,
         sent_at,
         response: row.get(5)?,
+        since: row.get::<_, Option<i64>>(6)?.map(time),
     })
 }
 

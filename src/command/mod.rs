@@ -7,6 +7,8 @@
 //! | [`journal`] | what was claimed, sent and done, on disk |
 //! | `record` | an outcome into journal and spool |
 //! | [`recover`] | what a dead process had begun to send |
+//! | `doubt` | calls that were sent, and for which nobody answered |
+//! | `publish` | what a dead process had recorded, and maybe not published |
 //! | [`look`] | reading the journal, for a person |
 //! | [`pace`] | how many calls a second, and how many at once |
 //! | [`finals`] | what became of an Originate |
@@ -14,6 +16,7 @@
 //! | [`engine`] | the way through all of these |
 
 pub mod decode;
+mod doubt;
 pub mod engine;
 pub mod error;
 mod evidence;
@@ -24,6 +27,7 @@ mod json;
 pub mod look;
 pub mod pace;
 pub mod policy;
+mod publish;
 mod record;
 pub mod recover;
 pub mod response;

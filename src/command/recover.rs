@@ -25,15 +25,15 @@ use super::{
     error::{Code, CommandError},
     evidence::{self, Evidence, Living},
     journal::{JournalError, Open},
-    response::{self, Response, channel_id},
+    response::{Response, channel_id},
 };
 
 /// Commands of a dead process that are looked at in one go.
-const RECOVERED_AT_ONCE: usize = 1000;
+pub(super) const RECOVERED_AT_ONCE: usize = 1000;
 /// How long a server that is away may keep the look-up among its live channels waiting.
-const LOOK_UP_WAIT: Duration = Duration::from_secs(60);
+pub(super) const LOOK_UP_WAIT: Duration = Duration::from_secs(60);
 /// How long the events of a call that ended during the look-up may take to be in the log.
-const SETTLED: Duration = Duration::from_secs(2);
+pub(super) const SETTLED: Duration = Duration::from_secs(2);
 /// How long after a look-up that failed the next one follows.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 
@@ -242,23 +242,6 @@ impl Engine {
             ids.remove(&call.id);
         });
     }
-
-    /// Publishes outcomes that were recorded just before a process died.
-    async fn publish_recorded(&self) -> Result<(), JournalError> {
-        loop {
-            let left = self.blocking(|journal| journal.unpublished(RECOVERED_AT_ONCE)).await?;
-            if left.is_empty() {
-                return Ok(());
-            }
-            for one in left {
-                let data = one.response.unwrap_or_default();
-                let (writer, spool) = self.place(self.servers.get(&one.server));
-                let message = response::append(writer, spool, Some(&one.id), &one.action, &data);
-                self.written(self.servers.get(&one.server), &message).await;
-                self.blocking(move |journal| journal.published(&one.id, &message.body)).await?;
-            }
-        }
-    }
 }
 
 fn unknown(one: &Open) -> Response {
@@ -268,7 +251,7 @@ fn unknown(one: &Open) -> Response {
 }
 
 /// Asks until Asterisk answers.
-async fn living(name: &str, server: &Server, wanted: &[String]) -> Evidence {
+pub(super) async fn living(name: &str, server: &Server, wanted: &[String]) -> Evidence {
     loop {
         let mut ready = server.actions.ready();
         if ready.wait_for(|ready| *ready).await.is_err() {

@@ -304,7 +304,7 @@ fn passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|at| Instant::now() >= at)
 }
 
-fn is_originate(command: &Command) -> bool {
+pub(super) fn is_originate(command: &Command) -> bool {
     command.action.eq_ignore_ascii_case("Originate")
 }
 

@@ -12,7 +12,7 @@ use super::{
     tree::{Entry, Node, Origin, Raw, Table},
     walker::Faults,
 };
-use crate::buses::Registration;
+use crate::{buses::Registration, failpoint};
 
 /// What all our variables begin with.
 pub const VARIABLE_PREFIX: &str = "AMIBUS_";
@@ -51,7 +51,7 @@ pub(super) fn apply(
 ) {
     let targets = targets(root, registry);
     for (name, text) in variables {
-        let ours = name.starts_with(VARIABLE_PREFIX) && scope.has(name);
+        let ours = name.starts_with(VARIABLE_PREFIX) && scope.has(name) && !failpoint::reads(name);
         if !ours || NOT_OURS.iter().any(|other| name.starts_with(other)) {
             continue;
         }

@@ -206,6 +206,11 @@ impl Bench {
         ));
     }
 
+    /// The journal as a process leaves it that is killed after it published an outcome, and before it noted that.
+    pub(super) fn as_if_not_published(&self, id: &str) {
+        self.journal_by_hand(&format!("UPDATE command SET body = NULL WHERE id = '{id}'"));
+    }
+
     /// Waits until the spool has a whole record on disk in which `text` stands.
     pub(super) async fn until_on_disk(&self, text: &str) {
         let dir = self.directory.path().join("spool");

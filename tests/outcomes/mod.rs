@@ -175,6 +175,22 @@ async fn what_was_sent_and_not_answered_is_unknown() {
 }
 
 #[tokio::test]
+async fn a_call_that_was_sent_and_not_answered_is_looked_for_once_the_server_is_back() {
+    let bench = Bench::connected().await;
+    bench.sim.stall(Duration::from_secs(1));
+    let asked = std::time::Instant::now();
+    let drop = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        bench.sim.drop_sessions();
+    };
+    let ask = bench.ask(request(recovery::ORIGINATE));
+    let (lost, ()) = tokio::join!(ask, drop);
+    ended(&lost.response, "unknown", Code::ConnectionLost);
+    assert!(asked.elapsed() > Duration::from_secs(1), "not before it was looked for");
+    assert!(bench.sim.originates().is_empty(), "never taken");
+}
+
+#[tokio::test]
 async fn a_call_whose_end_is_not_seen_is_unknown_and_one_that_is_seen_is_told() {
     let bench = Bench::connected().await;
     let body = |id: &str, channel: &str| {

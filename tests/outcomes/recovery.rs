@@ -11,7 +11,7 @@ use super::{
     ended,
 };
 
-const ORIGINATE: &str = r#"{"server":"pbx1","action":"Originate","id":"call-1","fields":
+pub(super) const ORIGINATE: &str = r#"{"server":"pbx1","action":"Originate","id":"call-1","fields":
     {"Channel":"Local/1@s","Application":"Wait"}}"#;
 
 impl Bench {
@@ -145,4 +145,34 @@ async fn a_look_up_that_is_broken_off_is_taken_up_by_the_next_start() {
     assert_eq!(bench.shown("call-1").expect("recorded").state, "sending");
     assert_eq!(bench.recover().await, (0, 1));
     assert_eq!(bench.shown("call-1").expect("recorded").outcome.as_deref(), Some("unknown"));
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_in_the_spool_is_not_published_again() {
+    let bench = Bench::connected().await;
+    let body = r#"{"server":"pbx1","action":"Ping","id":"told"}"#;
+    let first = bench.ask(request(body)).await.response;
+    // Rejected under the same id, and so told under it too.
+    bench.ask(request(&body.replace("Ping", "QueueStatus"))).await;
+    bench.as_if_not_published("told");
+    assert_eq!(bench.recover().await, (0, 0));
+    let told = |seen: &[Value]| seen.iter().filter(|m| m["correlationid"] == "told").count();
+    assert_eq!(told(&bench.published().await), 2, "the outcome and the rejection");
+    assert_eq!(bench.ask(request(body)).await.response, first, "the same message");
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_not_in_the_spool_is_published() {
+    let bench = Bench::connected().await;
+    let body = r#"{"server":"pbx1","action":"Ping","id":"recorded"}"#;
+    assert_eq!(bench.claim("recorded", body), Claim::Ours);
+    bench.journal.sending("recorded").expect("recorded");
+    bench
+        .journal
+        .done("recorded", "executed", br#"{"id":"recorded","outcome":"executed"}"#)
+        .expect("recorded");
+    assert_eq!(bench.recover().await, (0, 0));
+    let seen = bench.published().await;
+    assert_eq!(seen.iter().filter(|m| m["correlationid"] == "recorded").count(), 1, "{seen:?}");
+    assert_eq!(bench.ask(request(body)).await.response, seen[0]);
 }

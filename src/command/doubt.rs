@@ -1,0 +1,137 @@
+//! Originates that were sent and not answered, because the connection broke or Asterisk hung: they are looked up before
+//! they count as unknown, as those of a dead process are.
+//!
+//! A connection that breaks leaves many in doubt at once. One look serves all that wait for it.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{
+    decode::Command,
+    engine::{Engine, Server},
+    error::{Code, Outcome},
+    evidence::{self, Evidence},
+    recover::{LOOK_UP_WAIT, SETTLED, living},
+    response::{Response, channel_id},
+    send::is_originate,
+};
+
+/// The calls of one process that are in doubt. Bounded by the commands in work.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(BTreeMap<String, Doubted>);
+
+#[derive(Debug, Default)]
+struct Doubted {
+    /// Who looks.
+    turn: tokio::sync::Mutex<()>,
+    waiting: Mutex<Vec<Doubt>>,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    channel: String,
+    since: SystemTime,
+    /// The event that proves it, if there is one.
+    told: oneshot::Sender<Option<Vec<u8>>>,
+}
+
+impl Doubts {
+    pub(super) fn new<'a>(servers: impl Iterator<Item = &'a String>) -> Self {
+        Self(servers.map(|name| (name.clone(), Doubted::default())).collect())
+    }
+}
+
+impl Engine {
+    /// Looks a call up where its `response` says that nobody knows whether Asterisk took it, sent at `since` or later.
+    /// `None`: amibus is leaving. It stays as being sent, and the next start looks it up.
+    pub(super) async fn without_doubt(
+        &self,
+        server: &Server,
+        id: &str,
+        command: &Command,
+        since: SystemTime,
+        response: Response,
+        stop: &CancellationToken,
+    ) -> Option<Response> {
+        let code = response.error.as_ref().map(|error| error.code);
+        let in_doubt = matches!(code, Some(Code::ConnectionLost | Code::NoAnswer));
+        if response.outcome != Outcome::Unknown || !in_doubt || !is_originate(command) {
+            return Some(response);
+        }
+        let channel = channel_id(&command.server, id);
+        let look = self.doubts.look(&command.server, server, &channel, since);
+        Some(match stop.run_until_cancelled(look).await? {
+            Some(event) => {
+                info!(id, server = command.server, channel, "a call that was not answered for was found");
+                Response::of_evidence(id, &command.server, &command.action, None, Some(event))
+            }
+            None => response,
+        })
+    }
+}
+
+impl Doubts {
+    async fn look(&self, name: &str, server: &Server, channel: &str, since: SystemTime) -> Option<Vec<u8>> {
+        let doubted = self.0.get(name)?;
+        let (told, mut tell) = oneshot::channel();
+        doubted.lock().push(Doubt { channel: channel.to_owned(), since, told });
+        let _turn = doubted.turn.lock().await;
+        // Who had the turn before may have looked for this one too.
+        if let Ok(found) = tell.try_recv() {
+            return found;
+        }
+        let doubts = std::mem::take(&mut *doubted.lock());
+        let wanted: Vec<String> = doubts.iter().map(|doubt| doubt.channel.clone()).collect();
+        let since = doubts.iter().map(|doubt| doubt.since).min().unwrap_or(since);
+        let mut found = seek(name, server, since, wanted).await;
+        for doubt in doubts {
+            // Who leaves does not wait any more.
+            let _ = doubt.told.send(found.remove(&doubt.channel));
+        }
+        tell.await.ok().flatten()
+    }
+}
+
+impl Doubted {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Doubt>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// In the log, among the live channels once the server is back, and in the log again.
+async fn seek(name: &str, server: &Server, since: SystemTime, wanted: Vec<String>) -> Evidence {
+    let mut found = in_the_log(name, &server.spool_dir, since, wanted.clone()).await;
+    let left: Vec<String> = wanted.into_iter().filter(|channel| !found.contains_key(channel)).collect();
+    if left.is_empty() {
+        return found;
+    }
+    match tokio::time::timeout(LOOK_UP_WAIT, living(name, server, &left)).await {
+        Ok(living) => {
+            found.extend(living);
+            // What ended in between has left its events in the log meanwhile.
+            tokio::time::sleep(SETTLED).await;
+            found.extend(in_the_log(name, &server.spool_dir, since, left).await);
+        }
+        Err(_) => warn!(server = name, "the server is away: its live channels were not looked at"),
+    }
+    found
+}
+
+async fn in_the_log(name: &str, dir: &Path, since: SystemTime, wanted: Vec<String>) -> Evidence {
+    let dir = dir.to_path_buf();
+    let logged = tokio::task::spawn_blocking(move || evidence::in_the_log(&dir, since, &wanted)).await;
+    match logged {
+        Ok(Ok(found)) => return found,
+        Ok(Err(error)) => warn!(server = name, %error, "the spool cannot be searched for calls"),
+        Err(error) => warn!(server = name, %error, "the spool could not be searched for calls"),
+    }
+    Evidence::new()
+}
