@@ -72,7 +72,11 @@ impl Brokers {
         let nats = Nats::jetstream();
         nats_wire.lead_to(nats.port(0));
         let kafka = Kafka::start(&KafkaOptions {
-            properties: format!("advertised.listeners=PLAINTEXT://{}", kafka_wire.address_of("@PORT@")),
+            // The shortest session, so that members who died are missed soon.
+            properties: format!(
+                "advertised.listeners=PLAINTEXT://{}\ngroup.min.session.timeout.ms=1000",
+                kafka_wire.address_of("@PORT@")
+            ),
             ..KafkaOptions::default()
         });
         kafka_wire.lead_to(kafka.port(0));

@@ -24,12 +24,15 @@ BATCH = 500
 
 
 class Store:
-    def __init__(self, path):
+    def __init__(self, path, words):
+        self.words = words
         self.file = open(path, "a", buffering=1 << 20)
         self.flushed = 0.0
 
     def keep(self, place, raw):
-        self.file.write("\t".join(str(word) for word in words(place, raw)) + "\n")
+        words = self.words(place, raw)
+        if words:
+            self.file.write("\t".join(str(word) for word in words) + "\n")
         self.flush_in_time()
 
     def flush_in_time(self):
@@ -138,10 +141,10 @@ class Nats:
             self.store.flush_in_time()
 
 
-def kafka(address, prefix, store):
+def kafka(address, prefix, store, kinds):
     from confluent_kafka import Consumer, TopicPartition
 
-    topics = [f"{prefix}.event", f"{prefix}.link"]
+    topics = [f"{prefix}.{kind}" for kind in kinds]
     consumer = Consumer({
         "bootstrap.servers": address, "group.id": "faults", "enable.auto.commit": False,
         "auto.offset.reset": "earliest", "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 500,
@@ -166,9 +169,14 @@ def kafka(address, prefix, store):
         store.flush()
 
 
-bus, address, prefix, stream, path = sys.argv[1:]
-store = Store(path)
-if bus == "nats":
-    asyncio.run(Nats(prefix, stream, store).run(address))
-else:
-    kafka(address, prefix, store)
+def main(words, kinds):
+    bus, address, prefix, stream, path = sys.argv[1:]
+    store = Store(path, words)
+    if bus == "nats":
+        asyncio.run(Nats(prefix, stream, store).run(address))
+    else:
+        kafka(address, prefix, store, kinds)
+
+
+if __name__ == "__main__":
+    main(words, ["event", "link"])

@@ -8,7 +8,7 @@
 //! | `wire`, `proxy`, `netns` | wires that can be cut: in the test process, or between network namespaces |
 //! | `brokers`, `rig` | real brokers, one amibus with its consumers |
 //! | `accounting` | whether amibus's own counters add up at every scrape |
-//! | `table` | a row a fault |
+//! | `table`, `paper` | a row a fault |
 //! | `brokers_die`, `brokers_hang`, `network_cut`, `asterisk_dies`, `kafka_away` | the faults |
 //! | `spool` | the faults that need events to survive amibus |
 //!
@@ -28,6 +28,7 @@ mod judge;
 mod kafka_away;
 mod netns;
 mod network_cut;
+mod paper;
 mod proxy;
 mod rig;
 mod spool;

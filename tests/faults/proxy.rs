@@ -3,8 +3,10 @@
 //! Namespaces need root, interfaces and servers that listen there; this needs nothing and cuts at a byte. What it
 //! cannot show is a SYN that nobody answers: while it holds everything back, connections are still opened by the kernel.
 
+use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +15,12 @@ use amibus_services::Ports;
 
 const CHUNK_BYTES: usize = 64 << 10;
 const POLL: Duration = Duration::from_millis(10);
+
+/// Hears what a wire carries.
+pub(super) trait Tap: Debug + Send + Sync {
+    /// These bytes are about to be handed over, to the server or from it, on the connection of this number.
+    fn carries(&self, connection: u64, to_server: bool, bytes: &[u8]);
+}
 
 /// What the wire does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +40,8 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     target: Mutex<u16>,
+    tap: Option<Arc<dyn Tap>>,
+    connections: AtomicU64,
 }
 
 /// The wire to one port, whole until it is cut.
@@ -43,9 +53,14 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Listens on a port of its own; leads nowhere until [`Proxy::lead_to`].
-    pub(super) fn start() -> Self {
-        let shared =
-            Shared { state: Mutex::new(State::Whole), changed: Condvar::new(), target: Mutex::new(0) };
+    pub(super) fn start(tap: Option<Arc<dyn Tap>>) -> Self {
+        let shared = Shared {
+            state: Mutex::new(State::Whole),
+            changed: Condvar::new(),
+            target: Mutex::new(0),
+            tap,
+            connections: AtomicU64::new(0),
+        };
         let this = Self { shared: Arc::new(shared), ports: Ports::take() };
         let (shared, port) = (Arc::clone(&this.shared), this.port());
         thread::spawn(move || door(&shared, port));
@@ -140,13 +155,13 @@ fn carry(shared: &Arc<Shared>, client: TcpStream) {
         }
     }
     let (Ok(back_from), Ok(back_to)) = (server.try_clone(), client.try_clone()) else { return };
-    let other = Arc::clone(shared);
-    let back = thread::spawn(move || pump(&other, back_from, back_to));
-    pump(shared, client, server);
+    let (other, number) = (Arc::clone(shared), shared.connections.fetch_add(1, Ordering::Relaxed));
+    let back = thread::spawn(move || pump(&other, back_from, back_to, number, false));
+    pump(shared, client, server, number, true);
     let _ = back.join();
 }
 
-fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
+fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, number: u64, to_server: bool) {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         if shared.state() != State::Whole {
@@ -156,7 +171,13 @@ fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
             Ok(0) => break,
             Ok(count) => {
                 // What came just before the cut stays in the wire.
-                if shared.state() != State::Whole || to.write_all(&chunk[..count]).is_err() {
+                if shared.state() != State::Whole {
+                    break;
+                }
+                if let Some(tap) = &shared.tap {
+                    tap.carries(number, to_server, &chunk[..count]);
+                }
+                if to.write_all(&chunk[..count]).is_err() {
                     break;
                 }
             }
@@ -182,7 +203,7 @@ fn a_wire_carries_holds_back_and_refuses() {
             });
         }
     });
-    let proxy = Proxy::start();
+    let proxy = Proxy::start(None);
     proxy.lead_to(target);
     let connect = || {
         let stream = (0..200).find_map(|_| {

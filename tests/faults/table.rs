@@ -1,13 +1,9 @@
 //! A row a fault: what was done, what was sent, what became of it.
 
-use std::env;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::process::Command;
 use std::time::Instant;
 
-use super::extent::is_long;
 use super::judge::Verdict;
+use super::paper::{commit, show};
 use super::rig::Verdicts;
 
 const HEADING: &str = "fault | times | sent | seen (NATS, Kafka) | announced (NATS, Kafka) | repeats (NATS, Kafka) | \
@@ -59,7 +55,7 @@ impl Row {
             commit(),
             self.notes.join("; "),
         );
-        show(&row);
+        show(HEADING, &row);
         assert!(verdicts.scrapes > 0, "no scrape was looked at, so no account was shown to add up");
         for (bus, verdict) in ["NATS", "Kafka"].iter().zip(verdicts.iter()) {
             assert!(
@@ -71,30 +67,5 @@ impl Row {
             );
             assert!(verdict.seen > 0, "{bus}: nothing was seen, so nothing was shown");
         }
-    }
-}
-
-/// What was tested: the commit, and whether files differ from it. Who sets the programs aside knows better.
-fn commit() -> String {
-    if let Ok(known) = env::var("AMIBUS_TEST_FAULTS_COMMIT") {
-        return known;
-    }
-    let output = Command::new("git")
-        .args(["describe", "--always", "--exclude=*", "--abbrev=7", "--dirty"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output();
-    let name = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
-    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "-".to_owned())
-}
-
-#[expect(clippy::print_stderr, reason = "the table is what the long form is run for")]
-fn show(row: &str) {
-    if is_long() {
-        eprintln!("{HEADING}");
-    }
-    eprintln!("{row}");
-    if let Some(path) = env::var_os("AMIBUS_TEST_FAULTS_TABLE") {
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        writeln!(file.expect("the file of the table"), "{row}").expect("a row of the table");
     }
 }

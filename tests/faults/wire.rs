@@ -20,7 +20,7 @@ impl Wire {
     pub(super) fn start(way: Option<&Arc<Way>>) -> Self {
         match way {
             Some(way) => Self::Way { way: Arc::clone(way), port: OnceLock::new() },
-            None => Self::Proxy(Proxy::start()),
+            None => Self::Proxy(Proxy::start(None)),
         }
     }
 

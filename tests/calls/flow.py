@@ -1,0 +1,147 @@
+"""Publishes commands and stores the replies: flow.py nats|jetstream|kafka ADDRESS PREFIX RATE PLAN FILE
+
+Each line of PLAN is the JSON of one command; they are published in this order, RATE of them a second at most, each until the bus has
+said that it keeps it. Says "ready" before the first and "sent" after the last, and stores replies until it is killed. Lines of FILE,
+their words separated by tabs, times in microseconds since 1970:
+
+    P  DELIVERY  COMMAND  TIME                         the bus keeps the command, which was first tried at TIME;
+                                                       DELIVERY is the number of its line in PLAN
+    A  DELIVERY  ID  CRC  COMMAND  OUTCOME  CODE  TIME a reply to that delivery: as `outcomes.py` stores a response
+
+Over `nats` they are requests, which nobody keeps.
+"""
+import asyncio
+import functools
+import json
+import sys
+import time
+import uuid
+import zlib
+
+TRY_SECONDS = 2
+
+
+class Store:
+    def __init__(self, path):
+        self.file = open(path, "a", buffering=1)
+
+    def keep(self, *words):
+        self.file.write("\t".join(str(word) for word in words) + "\n")
+
+    def published(self, delivery, command, begun):
+        self.keep("P", delivery, command, begun)
+
+    def replied(self, delivery, raw):
+        body = json.loads(raw)
+        data = body["data"]
+        code = (data["error"] or {}).get("code", "-")
+        self.keep("A", delivery, body["id"], zlib.crc32(raw), data["id"], data["outcome"], code, micros())
+
+
+class Pace:
+    def __init__(self, rate):
+        self.between, self.next = 1 / rate, time.monotonic()
+
+    def wait(self):
+        """How long it is to the next turn."""
+        now = time.monotonic()
+        self.next = max(self.next, now - 1) + self.between
+        return max(0, self.next - self.between - now)
+
+
+def micros():
+    return int(time.time() * 1e6)
+
+
+def say(word):
+    print(word, flush=True)
+
+
+async def jetstream(address, prefix, pace, plan, store, requests=False):
+    import nats
+
+    async def quiet(_):
+        pass
+
+    async def heard(message):
+        store.replied(message.subject.rpartition(".")[2], message.data)
+
+    inbox = f"_INBOX.{uuid.uuid4().hex}"
+    while True:
+        try:
+            connection = await nats.connect(
+                address, error_cb=quiet, max_reconnect_attempts=-1, reconnect_time_wait=0.2, connect_timeout=TRY_SECONDS,
+                ping_interval=1, max_outstanding_pings=2)
+            break
+        except Exception:
+            await asyncio.sleep(0.2)
+    await connection.subscribe(f"{inbox}.*", cb=heard)
+    await connection.flush()
+    context = connection.jetstream(timeout=TRY_SECONDS)
+    say("ready")
+    for delivery, (command, body) in enumerate(plan):
+        await asyncio.sleep(pace.wait())
+        subject, begun = f"{prefix}.command.{command['server']}.{command['action']}", micros()
+        while True:
+            try:
+                if requests:
+                    subject = f"{prefix}.request.{command['server']}.{command['action']}"
+                    await connection.publish(subject, body, reply=f"{inbox}.{delivery}")
+                    break
+                await context.publish(subject, body, headers={"reply-to": f"{inbox}.{delivery}"})
+                break
+            except Exception:
+                # Whether it is kept is not known: once more, as any sender would.
+                await asyncio.sleep(0.1)
+        store.published(delivery, command["id"], begun)
+    say("sent")
+    await asyncio.Event().wait()
+
+
+def kafka(address, prefix, pace, plan, store):
+    from confluent_kafka import Consumer, Producer, TopicPartition
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    common = {"bootstrap.servers": address, "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 500, "log_level": 0,
+              "socket.timeout.ms": 5000}
+    replies = f"replies-{uuid.uuid4()}"
+    admin = AdminClient(common)
+    admin.create_topics([NewTopic(replies, 1, 1)])[replies].result()
+    consumer = Consumer({**common, "group.id": replies, "enable.auto.commit": False, "auto.offset.reset": "earliest",
+                         "fetch.wait.max.ms": 50})
+    consumer.assign([TopicPartition(replies, 0, 0)])
+    producer = Producer({**common, "acks": "all", "linger.ms": 0, "message.timeout.ms": 0})
+
+    def read():
+        for message in consumer.consume(500, 0.01):
+            if not message.error():
+                delivery = dict(message.headers())["kafka_correlationId"].decode()
+                store.replied(delivery, message.value())
+
+    say("ready")
+    for delivery, (command, body) in enumerate(plan):
+        headers = {"kafka_replyTopic": replies.encode(), "kafka_correlationId": str(delivery).encode()}
+        until = time.monotonic() + pace.wait()
+        while time.monotonic() < until:
+            read()
+
+        def kept(error, _message, delivery=delivery, command=command, begun=micros()):
+            assert error is None, error
+            store.published(delivery, command["id"], begun)
+
+        producer.produce(f"{prefix}.command", body, key=command["id"], headers=headers, on_delivery=kept)
+        producer.poll(0)
+    while producer.flush(0.1):
+        read()
+    say("sent")
+    while True:
+        read()
+
+
+bus, address, prefix, rate, plan, path = sys.argv[1:]
+with open(plan, "rb") as file:
+    plan = [(json.loads(line), line.rstrip(b"\n")) for line in file]
+function = {"nats": functools.partial(jetstream, requests=True), "jetstream": jetstream, "kafka": kafka}[bus]
+result = function(address, prefix, Pace(float(rate)), plan, Store(path))
+if asyncio.iscoroutine(result):
+    asyncio.run(result)

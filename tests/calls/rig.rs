@@ -1,0 +1,354 @@
+//! amibus between one Asterisk and both durable buses, with senders and consumers, and the faults written down.
+
+use std::env;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use amibus_services::{Process, Program, Python};
+use serde_json::json;
+
+use super::brokers::Brokers;
+use super::judge::{Delivery, Demands, Evidence, Fault, Place, Verdict, judge};
+use super::pbx::Pbx;
+use super::stores;
+use super::wiretap::{VARIABLE, micros};
+
+/// How long anything that must happen may take.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long anything may take that depends on who was killed.
+const SETTLED: Duration = Duration::from_secs(180);
+/// With nothing new for so long, nothing will come any more: longer than a call that is lost is looked for.
+const SILENT: Duration = Duration::from_secs(75);
+/// With nothing new for so long after all have an outcome, nothing more is expected.
+const QUIET: Duration = Duration::from_secs(3);
+const START_SECONDS: u64 = 30;
+const POLL: Duration = Duration::from_millis(50);
+
+/// What the ids of commands begin with that are no calls.
+pub(super) const PING: &str = "ping";
+
+/// How commands come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bus {
+    /// Requests, which nobody keeps.
+    Nats,
+    JetStream,
+    Kafka,
+}
+
+impl Bus {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Nats => "nats",
+            Self::JetStream => "jetstream",
+            Self::Kafka => "kafka",
+        }
+    }
+}
+
+/// A sender at work.
+pub(super) struct Flow {
+    python: Python,
+    file: PathBuf,
+    commands: usize,
+}
+
+/// All of it.
+pub(super) struct Rig {
+    pub(super) amibus: Program,
+    pub(super) pbx: Pbx,
+    name: String,
+    consumers: [(Python, PathBuf); 2],
+    flows: Vec<Flow>,
+    faults: Vec<Fault>,
+    directory: PathBuf,
+}
+
+impl Rig {
+    /// Starts all of it. `name` is the first word of its topics, so that no two rigs meet. `more` is added to the
+    /// configuration.
+    pub(super) fn start(brokers: &Brokers, name: &str, pbx: Pbx, more: &str) -> Self {
+        let mut amibus = Program::prepare("amibus");
+        let directory = amibus.directory().to_owned();
+        let file = directory.join("amibus.toml");
+        fs::write(&file, configuration(brokers, name, &pbx, &amibus, more))
+            .expect("the configuration is written");
+        amibus.start(command(&directory, None), START_SECONDS, is_ready);
+        let consumer = |bus: &str, address: &str| {
+            let store = directory.join(format!("{bus}.tsv"));
+            let words = [bus, address, name, name, &store.display().to_string()];
+            let python = Python::spawn(script("outcomes.py"), &words);
+            assert_eq!(python.line(PATIENCE).as_deref(), Some("ready"));
+            (python, store)
+        };
+        let consumers = [consumer("nats", &brokers.nats.url()), consumer("kafka", &brokers.kafka_address())];
+        Self {
+            amibus,
+            pbx,
+            name: name.to_owned(),
+            consumers,
+            flows: Vec::new(),
+            faults: Vec::new(),
+            directory,
+        }
+    }
+
+    /// Publishes these commands (JSON) over a bus at a pace, and goes on while it does.
+    pub(super) fn send(&mut self, brokers: &Brokers, bus: Bus, commands: &[String], rate: u32) {
+        let number = self.flows.len();
+        let plan = self.directory.join(format!("plan-{number}"));
+        let file = self.directory.join(format!("flow-{number}.tsv"));
+        fs::write(&plan, commands.iter().map(|line| format!("{line}\n")).collect::<String>())
+            .expect("a plan");
+        let address = match bus {
+            Bus::Nats | Bus::JetStream => brokers.nats.url(),
+            Bus::Kafka => brokers.kafka_address(),
+        };
+        let (plan, store) = (plan.display().to_string(), file.display().to_string());
+        let words = [bus.name(), &address, &self.name, &rate.to_string(), &plan, &store];
+        let python = Python::spawn(script("flow.py"), &words);
+        assert_eq!(python.line(PATIENCE).as_deref(), Some("ready"));
+        self.flows.push(Flow { python, file, commands: commands.len() });
+    }
+
+    /// Waits until all that was to be published is kept by its bus.
+    pub(super) fn wait_until_sent(&self, within: Duration) {
+        for flow in &self.flows {
+            let (sent, _, _) = stores::flow(&flow.file, 0);
+            if sent.len() < flow.commands {
+                assert_eq!(flow.python.line(within).as_deref(), Some("sent"));
+            }
+        }
+    }
+
+    /// How many commands have an outcome on both buses.
+    pub(super) fn told(&self) -> usize {
+        self.consumers.iter().map(|(_, file)| stores::told_commands(file)).min().unwrap_or(0)
+    }
+
+    /// How many replies the newest sender got.
+    pub(super) fn last_replies(&self) -> usize {
+        self.flows.last().map_or(0, |flow| stores::flow(&flow.file, 0).1.len())
+    }
+
+    /// Whether all that was to be sent is.
+    pub(super) fn is_sent(&self) -> bool {
+        self.flows.iter().all(|flow| stores::flow(&flow.file, 0).0.len() >= flow.commands)
+    }
+
+    /// Waits until so many more commands have an outcome on both buses, or all have been sent.
+    pub(super) fn wait_for_progress(&self, more: usize) {
+        let wanted = self.told() + more;
+        wait("progress on both buses", SETTLED, || self.told() >= wanted || self.is_sent());
+    }
+
+    /// kill -9 of amibus, and a new start.
+    pub(super) fn kill_amibus(&mut self) {
+        let from = micros();
+        self.amibus.kill();
+        self.start_amibus(None);
+        self.faults.push(Fault { from, until: micros() });
+    }
+
+    /// Starts amibus, which does not run, so that it ends at a step, or never.
+    pub(super) fn start_amibus(&mut self, failpoint: Option<&str>) {
+        self.amibus.start(command(&self.directory, failpoint), START_SECONDS, |process| {
+            // One that ends at a step may do so before it is ready.
+            failpoint.is_some() && has_ended(process) || is_ready(process)
+        });
+    }
+
+    /// Waits until amibus has ended by itself at a step, and clears it away.
+    pub(super) fn wait_for_the_end(&mut self, step: &str) {
+        let from = micros();
+        wait(&format!("the end at {step}"), PATIENCE, || has_ended(&self.amibus));
+        let words = format!("the failpoint {step} ends this process");
+        let log = fs::read_to_string(self.amibus.log()).expect("the log of amibus");
+        assert!(log.contains(&words), "it did not end at {step}:\n{}", self.amibus.log_tail());
+        self.amibus.kill();
+        self.faults.push(Fault { from, until: micros() });
+    }
+
+    /// Writes down what is done here as a fault.
+    pub(super) fn fault<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> T {
+        let from = micros();
+        let done = what(self);
+        self.faults.push(Fault { from, until: micros() });
+        done
+    }
+
+    /// How long the reply took to each command of the newest sender, in microseconds; `None` where none has come.
+    pub(super) fn last_latencies(&self) -> Vec<Option<u64>> {
+        let Some(flow) = self.flows.last() else { return Vec::new() };
+        let (deliveries, replies, _) = stores::flow(&flow.file, 0);
+        let reply = |delivery: &Delivery| {
+            let told = replies.iter().find(|told| told.place == Place::Reply(delivery.number))?;
+            Some(told.at?.saturating_sub(delivery.at))
+        };
+        deliveries.iter().map(reply).collect()
+    }
+
+    /// Everything that was seen so far.
+    pub(super) fn evidence(&self) -> Evidence {
+        let mut evidence = Evidence {
+            calls: self.pbx.calls(),
+            sent: self.pbx.tap.sent(),
+            faults: self.faults.clone(),
+            ..Evidence::default()
+        };
+        let mut number = 0;
+        for flow in &self.flows {
+            let (deliveries, replies, next) = stores::flow(&flow.file, number);
+            evidence.deliveries.extend(deliveries);
+            evidence.told.extend(replies);
+            number = next.max(number + flow.commands as u64);
+        }
+        for ((_, file), place) in self.consumers.iter().zip(stores::PLACES) {
+            stores::consumer(file, place, &mut evidence);
+        }
+        evidence.told.retain(|told| !told.command.starts_with(PING));
+        evidence.deliveries.retain(|delivery| !delivery.command.starts_with(PING));
+        evidence
+    }
+
+    /// What the judge says, once all have an outcome and nothing new comes, or nothing will come any more.
+    pub(super) fn verdict(&self, demands: Demands) -> Verdict {
+        self.wait_until_sent(SETTLED);
+        let (mut seen, mut since) = (0, Instant::now());
+        loop {
+            let evidence = self.evidence();
+            let now = evidence.told.len() + evidence.calls.len();
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+            if since.elapsed() > QUIET {
+                let verdict = judge(&evidence, demands);
+                if verdict.is_clean() || since.elapsed() > SILENT {
+                    return verdict;
+                }
+            }
+            thread::sleep(POLL * 10);
+        }
+    }
+}
+
+/// Waits until `done`.
+pub(super) fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what} did not happen within {within:?}");
+        thread::sleep(POLL);
+    }
+}
+
+/// Originates of calls that last so many seconds; their ids begin with `name`.
+pub(super) fn originates(name: &str, count: usize, seconds: impl std::fmt::Display) -> Vec<String> {
+    let one = |n| {
+        let id = format!("{name}-{n}");
+        json!({
+            "id": id, "server": "pbx", "action": "Originate",
+            "fields": {
+                "Channel": format!("Local/9{seconds}@calls/n"), "Context": "calls", "Exten": "leg", "Priority": 1,
+                "Variable": { VARIABLE: id },
+            },
+        })
+        .to_string()
+    };
+    (0..count).map(one).collect()
+}
+
+/// Commands that bring no call.
+pub(super) fn pings(name: &str, count: usize) -> Vec<String> {
+    let one =
+        |n| json!({ "id": format!("{PING}-{name}-{n}"), "server": "pbx", "action": "Ping" }).to_string();
+    (0..count).map(one).collect()
+}
+
+/// Whether amibus has ended by itself.
+fn has_ended(process: &Process) -> bool {
+    process.pid().is_none_or(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+}
+
+fn is_ready(process: &Process) -> bool {
+    get(process, "/ready").is_some_and(|(status, _)| status == 200)
+}
+
+fn command(directory: &Path, failpoint: Option<&str>) -> Vec<String> {
+    let program = env::var("AMIBUS_TEST_FAULTS_PROGRAM").unwrap_or(env!("CARGO_BIN_EXE_amibus").to_owned());
+    let file = directory.join("amibus.toml").display().to_string();
+    let mut words = vec!["env".to_owned()];
+    words.extend(failpoint.map(|step| format!("AMIBUS_FAILPOINT={step}")));
+    words.extend([program, "run".into(), "-c".into(), file]);
+    words
+}
+
+/// Signs of life are asked for often, and what nobody works on is delivered again soon.
+fn configuration(brokers: &Brokers, name: &str, pbx: &Pbx, amibus: &Program, more: &str) -> String {
+    format!(
+        r#"
+prefix = "{name}"
+
+[[server]]
+name = "pbx"
+url = "ami://127.0.0.1:{asterisk}"
+username = "full"
+secret = "full-pass"
+connect_timeout = "2s"
+ping_interval = "1s"
+ping_deadline = "2s"
+reconnect_max = "1s"
+
+[spool]
+dir = "{spool}"
+
+[bus.nats]
+url = "{nats}"
+stream = "{name}"
+commands = true
+commands_stream = "{name}-commands"
+ack_wait = "2s"
+
+[bus.kafka]
+brokers = "{kafka}"
+commands = true
+group = "{name}"
+librdkafka = {{ "session.timeout.ms" = "3000", "heartbeat.interval.ms" = "500" }}
+
+[[command.allow]]
+actions = ["Originate"]
+fields.Context = ["calls"]
+fields.Channel = ["Local/*@calls/n"]
+
+[[command.allow]]
+actions = ["Ping"]
+
+[http]
+listen = "127.0.0.1:{http}"
+{more}
+"#,
+        asterisk = pbx.wire.port(),
+        spool = amibus.directory().join("spool").display(),
+        nats = brokers.nats_url(),
+        kafka = brokers.kafka_address(),
+        http = amibus.port(0),
+    )
+}
+
+/// `GET path` from amibus: status and body. `None` while nobody listens.
+pub(super) fn get(process: &Process, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", process.port(0))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/calls").join(name)
+}
