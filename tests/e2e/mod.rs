@@ -7,3 +7,5 @@ mod healing;
 mod monitor;
 mod readme;
 mod stack;
+
+pub(crate) use stack::get;

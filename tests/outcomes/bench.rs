@@ -10,6 +10,7 @@ use amibus::{
         engine::{Nowhere, Server, Settings},
         finals::Finals,
         journal::{Claim, Journal},
+        pace::{Keeper, Limit, Pacer},
         policy::{Policy, Rule},
     },
     filter::Filter,
@@ -41,6 +42,7 @@ pub(super) struct Bench {
     spool: Arc<Spool>,
     finals: Arc<Finals>,
     actions: Actions,
+    pacer: Option<Arc<Pacer>>,
     metrics: Metrics,
     directory: tempfile::TempDir,
     stop: CancellationToken,
@@ -102,6 +104,7 @@ impl Bench {
             spool,
             finals,
             actions,
+            pacer: None,
             metrics,
             directory,
             stop,
@@ -111,12 +114,30 @@ impl Bench {
         bench
     }
 
+    /// With limits; to be asked for before the event session.
+    pub(super) fn with_pace(mut self, limits: &[Limit]) -> Self {
+        let metrics = |limit: &str| self.metrics.pace("pbx1", limit);
+        self.pacer = Pacer::new("pbx1", limits, metrics).expect("globs");
+        let parts = (&self.writer, &self.spool, &self.finals, self.directory.path());
+        let pacer = self.pacer.clone();
+        self.engine = paced(&self.journal, &self.actions, parts, &self.metrics, &rules(), pacer);
+        let keeper = Keeper {
+            server: "pbx1".into(),
+            pacer: self.pacer.clone().expect("a limit"),
+            actions: self.actions.clone(),
+            action_deadline: Duration::from_secs(5),
+            journal: Arc::clone(&self.journal),
+        };
+        tokio::spawn(keeper.run(self.stop.clone()));
+        self
+    }
+
     /// Runs an event session too.
     pub(super) async fn with_events(self) -> Self {
         let health = Arc::new(Health::new(["pbx1"], []));
         let mut state = health.watch_server("pbx1").expect("configured");
         let intake = Intake {
-            pacer: None,
+            pacer: self.pacer.clone(),
             writer: Arc::clone(&self.writer),
             spool: Arc::clone(&self.spool),
             filter: Arc::new(Filter::new(&[]).expect("no rules")),
@@ -286,6 +307,17 @@ fn engine(
     metrics: &Metrics,
     rules: &[Rule],
 ) -> Arc<Engine> {
+    paced(journal, actions, (writer, spool, finals, dir), metrics, rules, None)
+}
+
+fn paced(
+    journal: &Arc<Journal>,
+    actions: &Actions,
+    (writer, spool, finals, dir): (&Arc<Writer>, &Arc<Spool>, &Arc<Finals>, &Path),
+    metrics: &Metrics,
+    rules: &[Rule],
+    pacer: Option<Arc<Pacer>>,
+) -> Arc<Engine> {
     let policy = Policy::new(rules).expect("globs");
     let server = Server {
         writer: Arc::clone(writer),
@@ -296,7 +328,7 @@ fn engine(
         action_deadline: Duration::from_millis(500),
         metrics: metrics.commands("pbx1"),
         permits: Arc::new(Semaphore::new(8)),
-        pacer: None,
+        pacer,
     };
     let nowhere =
         Nowhere { writer: self::writer("unknown"), spool: Spool::nowhere(), metrics: metrics.commands("") };

@@ -2,6 +2,7 @@
 //! real journal on disk.
 
 mod bench;
+mod pace;
 mod recovery;
 
 use std::time::Duration;

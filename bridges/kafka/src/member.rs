@@ -28,7 +28,7 @@ use crate::{clients, command, faults, front::unusable, group::Group, health::Lis
 /// How many requests wait to be asked for.
 const AHEAD_REQUESTS: usize = 16;
 /// How far the last command that came may be ahead of the first that is not done, in offsets.
-const MAX_SPAN: i64 = 10_000;
+const MAX_SPAN: i64 = 20_000;
 /// How long one question for records lasts while commands are in work, and while none are.
 const ASK_BUSY: Duration = Duration::from_millis(10);
 const ASK_IDLE: Duration = Duration::from_millis(100);

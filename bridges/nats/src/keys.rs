@@ -72,8 +72,9 @@ pub const KEYS: &[Key] = &[
     Key::with_default(
         "max_ack_pending",
         COUNT,
-        "256",
-        "How many commands of one server may be worked on at once, from the stream.",
+        "20000",
+        "How many commands of one server the stream may have given out and not yet got back: those in work, and those that \
+         wait for a server that is away or for their pace. One more waits in the stream, and whatever is behind it too.",
     ),
     Key::optional("user", KeyKind::Text, "The user to log in as, with `password`."),
     Key::optional("password", KeyKind::Secret, "The user's password."),

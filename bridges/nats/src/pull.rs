@@ -4,7 +4,7 @@
 //! instance and the server: processes of one instance name share the work, and on a work-queue stream a second
 //! instance name for the same server is refused, so that no call is dialled twice.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use amibus_contract::{Decision, Fault, FaultKind, Request};
 use async_nats::jetstream::{
@@ -26,6 +26,11 @@ use crate::{
 
 /// How long one question for the next command stands on the server.
 const PULL_EXPIRES: Duration = Duration::from_secs(20);
+/// How many commands that are there already are asked for in one go, and how many bytes of them.
+const MORE_AT_ONCE: usize = 32;
+const MORE_BYTES: usize = 1024 * 1024;
+/// How long what is there may take to come.
+const MORE_WITHIN: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 const TRY_SELDOM: Duration = Duration::from_secs(15);
 /// A waiting command is kept this many times within `ack_wait`.
@@ -136,26 +141,31 @@ impl Pull {
         let ack_wait = ack_wait(&consumer.cached_info().config);
         loop {
             let taken = tokio::select! {
-                taken = take(consumer) => taken,
+                taken = take_some(consumer) => taken,
                 () = self.another_connection(connects) => return faults::lost(),
             };
             match taken {
-                Ok(Some(message)) => self.hand_over(message, ack_wait).await,
-                Ok(None) => {}
+                Ok(mut taken) => {
+                    while let Some(message) = taken.pop_front() {
+                        self.hand_over(message, &taken, ack_wait).await;
+                    }
+                }
                 Err(error) => return Fault::new(FaultKind::Unreachable, error.to_string()),
             }
         }
     }
 
-    /// Waits until the inlet takes the command, and keeps it meanwhile.
-    async fn hand_over(&self, message: Message, ack_wait: Duration) {
+    /// Waits until the inlet takes the command, and keeps it and those `behind` it meanwhile.
+    async fn hand_over(&self, message: Message, behind: &VecDeque<Message>, ack_wait: Duration) {
         let every = ack_wait / KEEPS_PER_WAIT;
         let permit = loop {
             match tokio::time::timeout(every, self.arrivals.reserve()).await {
                 Ok(Ok(permit)) => break permit,
                 Ok(Err(_)) => return,
                 Err(_) => {
-                    let _ = message.ack_with(AckKind::Progress).await;
+                    for message in std::iter::once(&message).chain(behind) {
+                        let _ = message.ack_with(AckKind::Progress).await;
+                    }
                 }
             }
         };
@@ -211,6 +221,30 @@ fn fitting(
 fn ack_wait(config: &consumer::Config) -> Duration {
     let first = config.backoff.first().copied().unwrap_or(config.ack_wait);
     first.max(LEAST_ACK_WAIT)
+}
+
+/// The next command, and more behind it that are there already: thousands may come that wait here, and what is behind them
+/// must not wait until each was asked for.
+async fn take_some(consumer: &Consumer<pull::Config>) -> Result<VecDeque<Message>, async_nats::Error> {
+    let mut taken: VecDeque<Message> = take(consumer).await?.into_iter().collect();
+    let is_more = |message: &Message| message.info().is_ok_and(|info| info.pending > 0);
+    if taken.front().is_some_and(is_more) {
+        // Whatever hinders this hinders the next question too.
+        let _ = tokio::time::timeout(MORE_WITHIN, take_more(consumer, &mut taken)).await;
+    }
+    Ok(taken)
+}
+
+async fn take_more(
+    consumer: &Consumer<pull::Config>,
+    taken: &mut VecDeque<Message>,
+) -> Result<(), async_nats::Error> {
+    let asked = consumer.fetch().max_messages(MORE_AT_ONCE).max_bytes(MORE_BYTES);
+    let mut more = asked.messages().await?;
+    while let Some(message) = more.next().await {
+        taken.push_back(message?);
+    }
+    Ok(())
 }
 
 async fn take(consumer: &Consumer<pull::Config>) -> Result<Option<Message>, async_nats::Error> {

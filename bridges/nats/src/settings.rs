@@ -159,7 +159,7 @@ fn commands(values: &Values, problems: &mut Vec<Problem>) -> Option<CommandSetti
         create: values.flag("create").unwrap_or(true),
         replicas: count(values, "replicas", 1),
         ack_wait,
-        max_ack_pending: values.integer("max_ack_pending").unwrap_or(256),
+        max_ack_pending: values.integer("max_ack_pending").unwrap_or(20_000),
     })
 }
 
