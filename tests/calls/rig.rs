@@ -316,7 +316,7 @@ ack_wait = "2s"
 brokers = "{kafka}"
 commands = true
 group = "{name}"
-librdkafka = {{ "session.timeout.ms" = "3000", "heartbeat.interval.ms" = "500" }}
+librdkafka = {{ "session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500" }}
 
 [[command.allow]]
 actions = ["Originate"]
