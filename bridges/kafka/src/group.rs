@@ -160,16 +160,23 @@ impl Group {
         }
     }
 
-    /// What is to be committed of one partition, where a partition has something: of all in turn, or of those given.
-    /// A partition at a time, since Kafka refuses each for itself and librdkafka tells one result.
-    pub(crate) fn commit(&self, topic: &str, of: Option<&[i32]>) -> Option<TopicPartitionList> {
-        let mut state = self.lock();
+    /// The partitions that have something to commit, of all or of those given: none for a moment after a commit that
+    /// failed, unless they are given.
+    pub(crate) fn dirty(&self, of: Option<&[i32]>) -> Vec<i32> {
+        let state = self.lock();
         if of.is_none() && state.failed.is_some_and(|at| at.elapsed() < COMMIT_AGAIN_AFTER) {
-            return None;
+            return Vec::new();
         }
         let wanted = |partition: &i32| of.is_none_or(|of| of.contains(partition));
-        let mut held = state.held.iter_mut().filter(|(partition, held)| held.dirty && wanted(partition));
-        held.find_map(|(partition, held)| held.write(topic, *partition))
+        let dirty = state.held.iter().filter(|(partition, held)| held.dirty && wanted(partition));
+        dirty.map(|(partition, _)| *partition).collect()
+    }
+
+    /// What is to be committed of this partition, if there is something. A partition at a time, since Kafka refuses each
+    /// for itself and librdkafka tells one result.
+    pub(crate) fn commit(&self, topic: &str, partition: i32) -> Option<TopicPartitionList> {
+        let mut state = self.lock();
+        state.held.get_mut(&partition).filter(|held| held.dirty)?.write(topic, partition)
     }
 
     /// How a commit went.

@@ -13,6 +13,10 @@ fn holding(partition: i32) -> Group {
     group
 }
 
+fn commit(group: &Group, of: Option<&[i32]>) -> Option<TopicPartitionList> {
+    group.commit(TOPIC, *group.dirty(of).first()?)
+}
+
 fn positions(list: &TopicPartitionList) -> Vec<(i32, Offset, String)> {
     let elements = list.elements();
     elements.iter().map(|e| (e.partition(), e.offset(), e.metadata().to_owned())).collect()
@@ -22,16 +26,16 @@ fn positions(list: &TopicPartitionList) -> Vec<(i32, Offset, String)> {
 fn an_acknowledge_is_answered_by_the_commit_that_tells_it() {
     let group = holding(2);
     let (first, second) = (group.comes(2, 0).expect("new"), group.comes(2, 1).expect("new"));
-    assert!(group.commit(TOPIC, None).is_none(), "nothing is done");
+    assert!(commit(&group, None).is_none(), "nothing is done");
     let mut answer = group.acknowledge(second);
-    let list = group.commit(TOPIC, None).expect("something is done");
+    let list = commit(&group, None).expect("something is done");
     assert_eq!(positions(&list), [(2, Offset::Offset(0), "amibus1 1".to_owned())]);
     assert!(answer.try_recv().is_err(), "not committed yet");
     let mut later = group.acknowledge(first);
     group.committed(&Ok(()), &list);
     assert_eq!(answer.try_recv(), Ok(Ok(())));
     assert!(later.try_recv().is_err(), "that was done after the commit was written");
-    let list = group.commit(TOPIC, None).expect("the other one");
+    let list = commit(&group, None).expect("the other one");
     assert_eq!(positions(&list), [(2, Offset::Offset(2), String::new())]);
 }
 
@@ -40,11 +44,11 @@ fn a_failed_commit_is_said_again_with_what_came_meanwhile() {
     let group = holding(0);
     let claim = group.comes(0, 0).expect("new");
     let mut answer = group.acknowledge(claim);
-    let list = group.commit(TOPIC, None).expect("something is done");
+    let list = commit(&group, None).expect("something is done");
     group.committed(&Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::RebalanceInProgress)), &list);
     assert!(answer.try_recv().is_err() && group.is_busy());
-    assert!(group.commit(TOPIC, None).is_none(), "not at once");
-    let list = group.commit(TOPIC, Some(&[0])).expect("before it goes, at once");
+    assert!(commit(&group, None).is_none(), "not at once");
+    let list = commit(&group, Some(&[0])).expect("before it goes, at once");
     group.committed(&Ok(()), &list);
     assert_eq!(answer.try_recv(), Ok(Ok(())));
     assert!(!group.is_busy());
@@ -62,9 +66,9 @@ fn handles_of_an_earlier_time_do_nothing() {
     assert_eq!(refused.map_err(|fault| fault.decision), Err(Decision::Skip));
     group.give_back(other);
     assert!(group.rewinds(Instant::now()).is_empty());
-    assert!(group.commit(TOPIC, None).is_none(), "the old handle has committed nothing");
+    assert!(commit(&group, None).is_none(), "the old handle has committed nothing");
     group.acknowledge(again);
-    assert!(group.commit(TOPIC, None).is_some());
+    assert!(commit(&group, None).is_some());
 }
 
 #[test]
@@ -72,7 +76,7 @@ fn who_waits_is_told_when_the_partition_goes() {
     let group = holding(0);
     let claim = group.comes(0, 0).expect("new");
     let mut answer = group.acknowledge(claim);
-    let _ = group.commit(TOPIC, None);
+    let _ = commit(&group, None);
     group.revoked(0);
     assert!(matches!(answer.try_recv(), Ok(Err(_))));
     assert!(group.comes(0, 1).is_none(), "not ours");
@@ -91,4 +95,27 @@ fn going_back_that_failed_is_due_again_and_holds_up_no_span() {
     assert_eq!((group.rewinds(Instant::now()), group.span()), (Vec::new(), 0));
     assert!(group.comes(0, 1).is_some() && group.comes(0, 2).is_none());
     assert_eq!((group.comes(0, 3).is_some(), group.span()), (true, 4), "that rewind has ended");
+}
+
+#[test]
+fn each_partition_has_its_turn_while_commands_go_on_ending() {
+    let group = Group::default();
+    group.assigned([0, 1].into_iter());
+    let claims = [0, 1].map(|partition| {
+        group.resume(partition, Some(0), "");
+        (0..10).filter_map(|offset| group.comes(partition, offset)).collect::<Vec<_>>()
+    });
+    let ends = |offset: usize| claims.each_ref().map(|claims| drop(group.acknowledge(claims[offset])));
+    ends(0);
+    let mut committed = Vec::new();
+    for (partition, offset) in group.dirty(None).into_iter().zip(1..) {
+        let list = group.commit(TOPIC, partition).expect("it has something");
+        // While that commit is on its way, more is done in both.
+        ends(offset);
+        group.committed(&Ok(()), &list);
+        committed.push(partition);
+    }
+    committed.sort_unstable();
+    assert_eq!(committed, [0, 1]);
+    assert_eq!(group.dirty(None).len(), 2, "what was done meanwhile has its turn next time");
 }

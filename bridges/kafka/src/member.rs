@@ -38,6 +38,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// How often the same trouble is told to who asks for requests.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
+/// How often reading is resumed though it should be going on.
+const RESUME_EVERY: Duration = Duration::from_secs(1);
 
 /// What [`crate::inlet::KafkaInlet`] hands on.
 pub(crate) type Coming = Result<Request, Fault>;
@@ -75,6 +77,10 @@ impl ConsumerContext for Context {
         for partition in partitions {
             self.group.revoked(partition);
         }
+        // librdkafka keeps a partition paused until it is resumed, also while it is somebody else's.
+        if let Err(error) = consumer.resume(list) {
+            tracing::debug!(%error, "partitions that go could not be resumed");
+        }
     }
 
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
@@ -90,9 +96,11 @@ impl ConsumerContext for Context {
 }
 
 impl Context {
-    /// Commits what is done, in these partitions or in all.
+    /// Commits what is done, in these partitions or in all: each once. What is done meanwhile has its turn later, or
+    /// commands that end one after another would keep the thread from reading, and other partitions from their commit.
     fn commit(&self, consumer: &BaseConsumer<Self>, of: Option<&[i32]>) {
-        while let Some(list) = self.group.commit(&self.topic, of) {
+        for partition in self.group.dirty(of) {
+            let Some(list) = self.group.commit(&self.topic, partition) else { continue };
             let result = consumer.commit(&list, CommitMode::Sync);
             self.group.committed(&result, &list);
             if let Err(error) = result {
@@ -116,6 +124,7 @@ struct Member {
     held: VecDeque<Coming>,
     out: mpsc::Sender<Coming>,
     told: Option<Instant>,
+    resumed: Instant,
 }
 
 /// Starts the thread. It ends when `stop` is set, or when the receiver is gone.
@@ -134,8 +143,8 @@ pub(crate) fn start(
     consumer.subscribe(&[topic]).map_err(|error| faults::of(&error, topic))?;
     let (out, requests) = mpsc::channel(AHEAD_REQUESTS);
     let held = VecDeque::new();
-    let mut member =
-        Member { hub: hub.clone(), group, consumer, topic: topic.to_owned(), held, out, told: None };
+    let (hub, topic, told, resumed) = (hub.clone(), topic.to_owned(), None, Instant::now());
+    let mut member = Member { hub, group, consumer, topic, held, out, told, resumed };
     let thread = std::thread::Builder::new().name("kafka commands".into()).spawn(move || member.run(&stop));
     let thread = thread
         .map_err(|error| Fault::new(FaultKind::Full, format!("no thread for the consumer: {error}")))?;
@@ -149,21 +158,32 @@ impl Member {
             self.consumer.context().commit(&self.consumer, None);
             self.read_again();
             let wait = if self.group.is_busy() || !self.held.is_empty() { ASK_BUSY } else { ASK_IDLE };
-            let trouble = match self.consumer.poll(wait) {
-                None => continue,
-                Some(Ok(record)) => {
-                    let request = self.take(&record);
-                    self.held.extend(request.map(Ok));
-                    continue;
-                }
-                Some(Err(error)) => error,
-            };
-            if self.trouble(&trouble) {
+            if self.read(wait) {
                 return;
             }
         }
         tracing::debug!("the member leaves its group");
         self.consumer.context().commit(&self.consumer, None);
+    }
+
+    /// Waits for a record, and takes those that are there while there is room. Answers whether the member has ended.
+    fn read(&mut self, mut wait: Duration) -> bool {
+        for _ in 0..AHEAD_REQUESTS {
+            match self.consumer.poll(wait) {
+                None => return false,
+                Some(Ok(record)) => {
+                    let request = self.take(&record);
+                    self.held.extend(request.map(Ok));
+                }
+                Some(Err(error)) => return self.trouble(&error),
+            }
+            self.hand_out();
+            if !self.held.is_empty() {
+                return false;
+            }
+            wait = Duration::ZERO;
+        }
+        false
     }
 
     /// Passes on what is held; pauses reading while there is no room.
@@ -177,11 +197,15 @@ impl Member {
             }
         }
         let room = self.held.is_empty() && self.group.span() < MAX_SPAN;
-        let paused = &self.consumer.context().paused;
-        if paused.load(Ordering::Acquire) != room {
+        let was_paused = self.consumer.context().paused.swap(!room, Ordering::AcqRel);
+        // A pause or a resume that librdkafka drops is reported as done, so resuming is said again from time to time.
+        let due = room && self.resumed.elapsed() > RESUME_EVERY;
+        if was_paused != room && !due {
             return;
         }
-        paused.store(!room, Ordering::Release);
+        if room {
+            self.resumed = Instant::now();
+        }
         let change = |list| if room { self.consumer.resume(&list) } else { self.consumer.pause(&list) };
         if let Err(error) = self.consumer.assignment().and_then(change) {
             tracing::debug!(%error, room, "reading could not be paused or resumed");
