@@ -88,6 +88,9 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, DialError> {
     let stream = TcpStream::connect((host, port)).await.map_err(DialError::Connect)?;
     // Actions are small, and each is waited for.
     stream.set_nodelay(true).map_err(DialError::Connect)?;
+    // What a session that was given up on has left unsent must not reach Asterisk later: the kernel would go on trying for
+    // minutes, and a call that was found nowhere would be dialled after all.
+    stream.set_zero_linger().map_err(DialError::Connect)?;
     Ok(stream)
 }
 

@@ -273,6 +273,8 @@ impl Engine {
                 let message = self.replay(Some(server), id, command, &record);
                 return Some(Arc::new(Answer { message, unreadable: None }));
             }
+            // Whoever was looking for its call has left: the next start goes on.
+            Ok(Claim::Interrupted) if how.stop.is_cancelled() => return None,
             Ok(Claim::Interrupted) => {
                 let error = CommandError::new(Code::Interrupted, INTERRUPTED);
                 let response = Response::of_error(Some(id.into()), &command.server, &command.action, error);

@@ -231,18 +231,19 @@ impl Journal {
         Ok(())
     }
 
-    /// Outcomes that were recorded and not published before the process died, with their responses.
+    /// Outcomes that were recorded and not published before the process died, with their responses, in the order of their
+    /// ids, from behind `after` on.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn unpublished(&self, limit: usize) -> Result<Vec<Open>, JournalError> {
+    pub fn unpublished(&self, after: &str, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
             "SELECT id, server, action, sender, sent_at, response, claimed_at FROM command
-             WHERE state = 'done' AND body IS NULL AND response IS NOT NULL LIMIT ?1",
+             WHERE state = 'done' AND body IS NULL AND response IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = find.query_map([limit], open)?;
+        let rows = find.query_map(params![after, limit], open)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -38,11 +38,12 @@ struct Body {
 impl Engine {
     /// Publishes outcomes that were recorded just before a process died, each once.
     pub(super) async fn publish_recorded(&self) -> Result<(), JournalError> {
+        let mut after = String::new();
         loop {
-            let left = self.blocking(|journal| journal.unpublished(RECOVERED_AT_ONCE)).await?;
-            if left.is_empty() {
-                return Ok(());
-            }
+            let behind = after.clone();
+            let left = self.blocking(move |journal| journal.unpublished(&behind, RECOVERED_AT_ONCE)).await?;
+            let Some(last) = left.last() else { return Ok(()) };
+            after.clone_from(&last.id);
             let mut servers: BTreeMap<String, Vec<Open>> = BTreeMap::new();
             for one in left {
                 servers.entry(one.server.clone()).or_default().push(one);
@@ -79,7 +80,13 @@ impl Engine {
                 None => {
                     let data = one.response.unwrap_or_default();
                     let message = response::append(writer, spool, Some(&one.id), &one.action, &data);
-                    self.written(server, &message).await;
+                    if !self.written(server, &message).await {
+                        warn!(
+                            id = one.id,
+                            "an outcome is not written yet; the next start publishes it again"
+                        );
+                        continue;
+                    }
                     message.body.to_vec()
                 }
             };

@@ -76,10 +76,12 @@ impl Flow<'_> {
                 input = inputs.recv() => match input {
                     Some(Input::Leave) => return Ok(()),
                     Some(input) => {
-                        if matches!(input, Input::Response(_)) {
+                        let out = self.state.out();
+                        self.take(input, found)?;
+                        // Responses to others do not count.
+                        if self.state.out() != out {
                             heard = Instant::now();
                         }
-                        self.take(input, found)?;
                     }
                     None => return Ok(()),
                 },

@@ -133,7 +133,7 @@ impl Response {
             result: result.map(|text| plain(&text)),
             reason,
             uniqueid: uniqueid.map(|text| plain(&text)),
-            time,
+            time: time.map(|text| plain(&text)),
             seen: Some(seen),
             code: code.map(|text| plain(&text)),
             message: message.map(|text| plain(&text)),

@@ -133,6 +133,9 @@ impl State {
 
     /// The bus will never take this row; answers the result to be written.
     pub(super) fn refused(&mut self, index: usize, fault: &Fault, seen: String) -> Option<Line> {
+        if self.ended.get(index).copied().flatten().is_some() {
+            return None;
+        }
         let id = self.batch.call(index).ok()?.id;
         let line = Line {
             row: self.batch.row(index),

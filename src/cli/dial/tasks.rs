@@ -6,7 +6,10 @@ use amibus_contract::{Bytes, Client, Decision, Fault, FaultKind, Feed, Kind, Pos
 use tokio::sync::mpsc::{Receiver, Sender};
 
 use super::{state::Stage, watch::Watch};
-use crate::cli::{bus::Found, signals::Signals};
+use crate::cli::{
+    bus::Found,
+    signals::{Signals, Told},
+};
 
 /// The pause before a command is published again that the bus did not take.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -113,9 +116,9 @@ pub(super) async fn events(found: Found, server: Option<String>, tell: Sender<In
     }
 }
 
-/// Passes signals on: the first stops, one that comes later leaves at once.
+/// Passes signals on: the first stops, one that comes later leaves at once. A terminal that is closed (SIGHUP) ends nothing.
 pub(super) async fn signals(mut signals: Signals, tell: Sender<Input>) {
-    signals.next().await;
+    while !matches!(signals.next().await, Told::Leave) {}
     let _ = tell.send(Input::Stop).await;
     signals.at_once(&mut Some(Instant::now())).await;
     let _ = tell.send(Input::Leave).await;
