@@ -145,3 +145,35 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, DialError> 
 fn unusable(path: &Path, error: impl ToString) -> DialError {
     DialError::File { path: path.to_owned(), text: error.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_not_sent_dies_with_the_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let stream = tcp("127.0.0.1", port).await.expect("connects");
+        let (mut other, _) = listener.accept().expect("accepts");
+        stream.writable().await.expect("writable");
+        let mut written = 0;
+        // Until neither side has room: Asterisk reads nothing.
+        while let Ok(count) = stream.try_write(&[b'x'; 64 * 1024]) {
+            written += count;
+        }
+        drop(stream);
+        let (mut seen, mut buffer) = (0, vec![0; 64 * 1024]);
+        let end = loop {
+            match other.read(&mut buffer) {
+                Ok(0) => break Ok(()),
+                Ok(count) => seen += count,
+                Err(error) => break Err(error.kind()),
+            }
+        };
+        assert_eq!(end, Err(io::ErrorKind::ConnectionReset));
+        assert!(seen < written, "all {written} bytes arrived");
+    }
+}
