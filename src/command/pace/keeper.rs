@@ -25,6 +25,8 @@ use crate::{
 pub const COMPARED_EVERY: Duration = Duration::from_secs(60);
 /// How long after a question that was not answered the next one follows.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How many questions in a row may go unanswered before that is told: limits of concurrent calls let nothing through meanwhile.
+const UNANSWERED_BEFORE_WARNING: u32 = 10;
 
 /// The task beside one server's pace.
 pub struct Keeper {
@@ -103,7 +105,7 @@ impl Keeper {
     }
 
     async fn compare_at_times(&self) {
-        let (mut warned, mut due) = (false, Duration::ZERO);
+        let (mut warned, mut unanswered, mut due) = (false, 0, Duration::ZERO);
         loop {
             let needed = tokio::select! {
                 () = self.pacer.missed.notified() => true,
@@ -117,7 +119,16 @@ impl Keeper {
             if ready.wait_for(|ready| *ready).await.is_err() {
                 return std::future::pending().await;
             }
-            due = match self.compare().await {
+            let compared = self.compare().await;
+            unanswered = if matches!(compared, Ok(None)) { unanswered + 1 } else { 0 };
+            if unanswered == UNANSWERED_BEFORE_WARNING {
+                warn!(
+                    server = self.server,
+                    "Asterisk does not list its channels in time (CoreShowChannels, server.action_deadline); until it does once, \
+                     limits of concurrent_calls let no call through"
+                );
+            }
+            due = match compared {
                 Ok(Some(again)) => again,
                 Ok(None) => ASK_AGAIN,
                 Err(words) => {
