@@ -162,6 +162,17 @@ impl Bench {
             .expect("the session runs");
     }
 
+    /// Waits until this limit counts no call.
+    pub(super) async fn until_no_call(&self, limit: &str) {
+        let line = format!("amibus_pace_calls{{server=\"pbx1\",limit=\"{limit}\"}} 0");
+        let none = async {
+            while !self.metrics.encode().lines().any(|told| told == line) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), none).await.expect("the calls end");
+    }
+
     /// Hands a request to the engine and waits for all that becomes of it.
     pub(super) async fn ask(&self, request: Request) -> Asked {
         ask(&self.engine, request, &CancellationToken::new()).await
