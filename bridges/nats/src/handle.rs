@@ -182,6 +182,9 @@ impl Handle for Kept {
 
     fn keep(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move {
+            if !self.way.dialled.link.borrow().connected {
+                return Err(faults::lost());
+            }
             // Thousands may be kept at once, and a sign that is lost is given again: nobody waits until it was read.
             let kept = self.way.dialled.within(self.way.limit, self.message.ack_with(AckKind::Progress));
             kept.await?.map_err(|error| Fault::new(FaultKind::Unreachable, error.to_string()))
