@@ -102,8 +102,8 @@ pub(crate) async fn stream_holds(
 ) -> Vec<(String, String)> {
     let context = jetstream::new(client.clone());
     let config = OrderedConfig { filter_subject: filter.to_owned(), ..OrderedConfig::default() };
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    // A cluster that lost its leader takes a while to answer.
+    // A cluster that lost its leader takes a while to answer: up to 30 s were seen.
+    let deadline = std::time::Instant::now() + Duration::from_secs(120);
     let consumer = loop {
         let made = match context.get_stream(stream).await {
             Ok(stream) => stream.create_consumer(config.clone()).await.map_err(|error| error.to_string()),
