@@ -26,7 +26,7 @@ use super::{
     doubt::Doubts,
     error::{Code, CommandError, Outcome},
     finals::Finals,
-    journal::{Claim, Journal, JournalError},
+    journal::{self, Claim, Journal, JournalError},
     pace::Pacer,
     policy::Policy,
     response::{self, Response},
@@ -426,11 +426,7 @@ impl Engine {
         &self,
         work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let journal = Arc::clone(&self.journal);
-        match tokio::task::spawn_blocking(move || work(&journal)).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
+        journal::blocking(&self.journal, work).await
     }
 }
 

@@ -8,19 +8,15 @@ use std::{
     io,
     ops::ControlFlow,
     path::Path,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-use amibus_ami::Action;
+use amibus_ami::Reply;
 use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{
-    asterisk::{ActionFailure, Actions},
-    spool::scan,
-    writer::Writer,
-};
+use crate::{spool::scan, writer::Writer};
 
 /// What begins the Uniqueid of every channel that amibus chose, as it stands in an event's JSON.
 const OUR_UNIQUEID: &[u8] = b"\"Uniqueid\":\"amibus-";
@@ -82,40 +78,15 @@ fn parse<'a>(
     Some((body.data.get().as_bytes().to_vec(), event == "OriginateResponse", channel))
 }
 
-/// What Asterisk says of its live channels.
-pub(super) enum Living {
-    /// Those that were asked for and live.
-    These(Evidence),
-    /// It does not say, in these words.
-    Refused(String),
-    /// It could not be asked.
-    NotAsked,
-}
-
-/// Asks Asterisk which of `wanted` live.
-pub(super) async fn among_the_living(
-    actions: &Actions,
-    writer: &Writer,
-    within: Duration,
-    wanted: &[String],
-) -> Living {
-    let Ok(action) = Action::new("CoreShowChannels") else { return Living::NotAsked };
-    let reply = match actions.run(action, Instant::now() + within).await {
-        Ok(reply) => reply,
-        Err(failure @ ActionFailure::TooLarge { .. }) => return Living::Refused(failure.to_string()),
-        Err(_) => return Living::NotAsked,
-    };
-    if reply.complete.is_none() {
-        let words = reply.response.frame().first("Message").unwrap_or_default().to_vec();
-        return Living::Refused(String::from_utf8_lossy(&words).trim().to_owned());
-    }
+/// Which of `wanted` are among the channels that Asterisk lists.
+pub(super) fn among_the_living(listed: &Reply, writer: &Writer, wanted: &[String]) -> Evidence {
     let mut found = Evidence::new();
-    for item in &reply.items {
+    for item in &listed.items {
         let frame = item.frame();
         let unique = frame.first("Uniqueid").and_then(|id| std::str::from_utf8(id).ok());
         if let Some(channel) = unique.filter(|id| wanted.iter().any(|wanted| wanted == id)) {
             found.insert(channel.to_owned(), writer.data(frame));
         }
     }
-    Living::These(found)
+    found
 }

@@ -18,7 +18,7 @@ mod schema;
 use std::{
     fs::{File, TryLockError},
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -301,6 +301,18 @@ impl Journal {
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Works with the journal on a thread that may wait for the disk.
+pub(super) async fn blocking<T: Send + 'static>(
+    journal: &Arc<Journal>,
+    work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
+) -> Result<T, JournalError> {
+    let journal = Arc::clone(journal);
+    match tokio::task::spawn_blocking(move || work(&journal)).await {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 

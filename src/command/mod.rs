@@ -8,6 +8,7 @@
 //! | `record` | an outcome into journal and spool |
 //! | [`recover`] | what a dead process had begun to send |
 //! | `doubt` | calls that were sent, and for which nobody answered |
+//! | `channels` | what Asterisk says of its live channels |
 //! | `publish` | what a dead process had recorded, and maybe not published |
 //! | [`look`] | reading the journal, for a person |
 //! | [`pace`] | how many calls a second, and how many at once |
@@ -15,6 +16,7 @@
 //! | [`response`] | the one terminal outcome, and its message |
 //! | [`engine`] | the way through all of these |
 
+mod channels;
 pub mod decode;
 mod doubt;
 pub mod engine;

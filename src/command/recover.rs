@@ -21,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    channels::{self, Listed},
     engine::{Engine, Server},
     error::{Code, CommandError},
-    evidence::{self, Evidence, Living},
+    evidence::{self, Evidence},
     journal::{JournalError, Open},
     response::{Response, channel_id},
 };
@@ -258,15 +259,13 @@ pub(super) async fn living(name: &str, server: &Server, wanted: &[String]) -> Ev
             // The session's task is gone: amibus leaves.
             std::future::pending::<()>().await;
         }
-        let asked =
-            evidence::among_the_living(&server.actions, &server.writer, server.action_deadline, wanted);
-        match asked.await {
-            Living::These(found) => return found,
-            Living::Refused(words) => {
+        match channels::list(&server.actions, server.action_deadline).await {
+            Listed::These(listed) => return evidence::among_the_living(&listed, &server.writer, wanted),
+            Listed::Refused(words) => {
                 warn!(server = name, words, "Asterisk does not tell its live channels");
                 return Evidence::new();
             }
-            Living::NotAsked => tokio::time::sleep(LOOK_UP_AGAIN).await,
+            Listed::NotAsked => tokio::time::sleep(LOOK_UP_AGAIN).await,
         }
     }
 }

@@ -4,19 +4,20 @@
 use std::{
     collections::HashSet,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-use amibus_ami::Action;
+use amibus_ami::Reply;
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{Set, calls::LISTED_WITHIN, pacer::Pacer};
 use crate::{
-    asterisk::{ActionFailure, Actions},
+    asterisk::Actions,
     command::{
-        journal::{Journal, JournalError},
+        channels::{self, Listed},
+        journal::{self, Journal, JournalError},
         response::CHANNEL_ID_PREFIX,
     },
 };
@@ -42,16 +43,6 @@ pub struct Keeper {
     pub journal: Arc<Journal>,
 }
 
-/// What Asterisk says of its channels.
-enum Listed {
-    /// The `Uniqueid`s that amibus chose.
-    These(HashSet<String>),
-    /// It does not say, in these words.
-    Refused(String),
-    /// It could not be asked.
-    NotAsked,
-}
-
 impl Keeper {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
@@ -65,7 +56,7 @@ impl Keeper {
     /// Calls that a former process was sending at its end may not be in Asterisk's list yet.
     async fn remember(&self) -> Result<(), JournalError> {
         let server = self.server.clone();
-        let begun = self.blocking(move |journal| journal.begun_calls(&server)).await?;
+        let begun = journal::blocking(&self.journal, move |journal| journal.begun_calls(&server)).await?;
         self.pacer.with(|core, now| {
             for (channel, (sent_at, names)) in begun {
                 core.find(&channel, self.pacer.named(&names), age(sent_at), now);
@@ -163,8 +154,8 @@ impl Keeper {
     async fn compare(&self) -> Result<Option<Duration>, String> {
         let asked = self.pacer.now();
         self.pacer.with(|core, _| core.ask());
-        let live = match self.channels().await {
-            Listed::These(live) => live,
+        let live = match channels::list(&self.actions, self.action_deadline).await {
+            Listed::These(listed) => ours(&listed),
             Listed::Refused(words) => return Err(words),
             Listed::NotAsked => return Ok(None),
         };
@@ -193,7 +184,7 @@ impl Keeper {
             return Ok(Vec::new());
         }
         let server = self.server.clone();
-        let known = self.blocking(move |journal| {
+        let known = journal::blocking(&self.journal, move |journal| {
             let mut known = Vec::new();
             for channel in channels {
                 if let Some(call) = journal.paced(&server, &channel)? {
@@ -206,35 +197,15 @@ impl Keeper {
         let sets = known.map(|(channel, (sent_at, names))| (channel, self.pacer.named(&names), age(sent_at)));
         Ok(sets.filter(|(_, set, _)| *set != 0).collect())
     }
+}
 
-    async fn channels(&self) -> Listed {
-        let Ok(action) = Action::new("CoreShowChannels") else { return Listed::NotAsked };
-        let reply = match self.actions.run(action, Instant::now() + self.action_deadline).await {
-            Ok(reply) => reply,
-            Err(failure @ ActionFailure::TooLarge { .. }) => return Listed::Refused(failure.to_string()),
-            Err(_) => return Listed::NotAsked,
-        };
-        if reply.complete.is_none() {
-            let words = reply.response.frame().first("Message").unwrap_or_default().to_vec();
-            return Listed::Refused(String::from_utf8_lossy(&words).trim().to_owned());
-        }
-        let unique = reply.items.iter().filter_map(|item| {
-            let id = std::str::from_utf8(item.frame().first("Uniqueid")?).ok()?.to_owned();
-            id.starts_with(CHANNEL_ID_PREFIX).then_some(id)
-        });
-        Listed::These(unique.collect())
-    }
-
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
-    ) -> Result<T, JournalError> {
-        let journal = Arc::clone(&self.journal);
-        match tokio::task::spawn_blocking(move || work(&journal)).await {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
+/// The channels that amibus chose, by their `Uniqueid`.
+fn ours(listed: &Reply) -> HashSet<String> {
+    let unique = listed.items.iter().filter_map(|item| {
+        let id = std::str::from_utf8(item.frame().first("Uniqueid")?).ok()?;
+        id.starts_with(CHANNEL_ID_PREFIX).then(|| id.to_owned())
+    });
+    unique.collect()
 }
 
 fn age(sent_at: SystemTime) -> Duration {
