@@ -4,11 +4,39 @@ use std::env;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::Command;
+use std::time::Instant;
 
 use super::extent::is_long;
 
+/// One row in the making.
+pub(super) struct Row {
+    fault: String,
+    times: u32,
+    notes: Vec<String>,
+    begun: Instant,
+}
+
+impl Row {
+    pub(super) fn begin(fault: &str, times: u32) -> Self {
+        Self { fault: fault.to_owned(), times, notes: Vec::new(), begun: Instant::now() }
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        self.notes.push(note);
+    }
+
+    /// Writes the row down, `cells` between its beginning and its end (`fault | times | ... | seconds | commit | notes`).
+    pub(super) fn write(self, heading: &str, cells: &[String]) -> String {
+        let Self { fault, times, notes, begun } = self;
+        let (cells, seconds, notes) = (cells.join(" | "), begun.elapsed().as_secs_f64(), notes.join("; "));
+        let row = format!("{fault} | {times} | {cells} | {seconds:.0} | {} | {notes}", commit());
+        show(heading, &row);
+        row
+    }
+}
+
 /// What was tested: the commit, and whether files differ from it. Who sets the programs aside knows better.
-pub(super) fn commit() -> String {
+fn commit() -> String {
     if let Ok(known) = env::var("AMIBUS_TEST_FAULTS_COMMIT") {
         return known;
     }
@@ -22,7 +50,7 @@ pub(super) fn commit() -> String {
 
 /// Shows a row of the table, and writes it into the file that `AMIBUS_TEST_FAULTS_TABLE` names.
 #[expect(clippy::print_stderr, reason = "the table is what the long form is run for")]
-pub(super) fn show(heading: &str, row: &str) {
+fn show(heading: &str, row: &str) {
     if is_long() {
         eprintln!("{heading}");
     }
