@@ -5,7 +5,7 @@
 //! [`Values`]; the bridge checks what only it can know, all of it at once. The same table makes the
 //! configuration reference and the schema, so that none of them can disagree.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use secrecy::SecretString;
 
@@ -86,7 +86,7 @@ impl Key {
 }
 
 /// A value of the right type for its key.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Value {
     /// Of [`KeyKind::Text`] and [`KeyKind::Choice`].
     Text(String),
@@ -108,6 +108,24 @@ pub enum Value {
     Map(BTreeMap<String, String>),
     /// Of [`KeyKind::ListMap`].
     ListMap(BTreeMap<String, Vec<String>>),
+}
+
+/// Prints everything except secrets; a map may hold one under any name (`sasl.password`), so of it only the keys.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(value) => value.fmt(f),
+            Self::Secret(_) => f.write_str("***"),
+            Self::Flag(value) => value.fmt(f),
+            Self::Integer(value) => value.fmt(f),
+            Self::Number(value) => value.fmt(f),
+            Self::Duration(value) => value.fmt(f),
+            Self::Size(value) => value.fmt(f),
+            Self::List(value) => value.fmt(f),
+            Self::Map(map) => f.debug_map().entries(map.keys().map(|key| (key, "***"))).finish(),
+            Self::ListMap(value) => value.fmt(f),
+        }
+    }
 }
 
 /// The values of a table of keys: every required key is there, and every default filled in.
@@ -213,4 +231,20 @@ pub trait Plug {
     /// # Errors
     /// Everything that is wrong with the values, all at once.
     fn open(values: &Values, context: &Context) -> Result<SharedBridge, Vec<Problem>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_printed_without_its_secrets() {
+        let map = BTreeMap::from([("sasl.password".to_owned(), "hush".to_owned())]);
+        let values = Values::default()
+            .with("properties", Value::Map(map))
+            .with("password", Value::Secret("hush".into()))
+            .with("user", Value::Text("me".into()));
+        let text = format!("{values:?}");
+        assert!(!text.contains("hush") && text.contains("sasl.password") && text.contains("me"), "{text}");
+    }
 }
