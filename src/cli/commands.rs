@@ -8,7 +8,7 @@ use super::{Failure, output, place::Place};
 use crate::{
     command::{
         error::Outcome,
-        look::{Entry, Look, LookError, Wanted},
+        look::{Entry, Look, LookError, MAX_LISTED, Wanted},
     },
     daemon::JOURNAL_FILE,
 };
@@ -47,7 +47,8 @@ enum What {
         #[arg(long, value_parser = outcome, value_name = "OUTCOME")]
         outcome: Option<Outcome>,
         /// At most so many
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(long, value_name = "N", default_value_t = 50,
+              value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_LISTED)))]
         limit: u32,
     },
     /// One command, with its response

@@ -20,7 +20,7 @@ pub struct Wanted {
     pub state: Option<String>,
     /// An outcome's word.
     pub outcome: Option<String>,
-    /// At most so many, the newest.
+    /// At most so many, the newest; never more than [`MAX_LISTED`].
     pub limit: u32,
 }
 
@@ -60,6 +60,9 @@ pub enum LookError {
     Storage(#[from] rusqlite::Error),
 }
 
+/// The most commands that are listed in one go: their ids are held meanwhile.
+pub const MAX_LISTED: u32 = 100_000;
+
 const COLUMNS: &str = "id, server, action, sender, state, outcome, claimed_at, sent_at, done_at, response";
 
 impl Look {
@@ -77,21 +80,24 @@ impl Look {
         Ok(Self { connection })
     }
 
-    /// The newest commands that fit, newest first, handed to `each` until it says no more.
+    /// The newest commands that fit, newest first, handed to `each` until it says no more. While `each` works, nothing is
+    /// being read: a journal that somebody goes on reading grows. What was removed meanwhile is left out.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub fn list(&self, wanted: &Wanted, mut each: impl FnMut(Entry) -> bool) -> Result<(), LookError> {
-        let mut select = self.connection.prepare(&format!(
-            "SELECT {COLUMNS} FROM command
+        let limit = wanted.limit.min(MAX_LISTED);
+        let mut select = self.connection.prepare(
+            "SELECT id FROM command
              WHERE (?1 IS NULL OR server = ?1) AND (?2 IS NULL OR lower(action) = lower(?2))
                AND (?3 IS NULL OR state = ?3) AND (?4 IS NULL OR outcome = ?4)
-             ORDER BY claimed_at DESC, id LIMIT ?5"
-        ))?;
-        let Wanted { server, action, state, outcome, limit } = wanted;
-        let mut rows = select.query(params![server, action, state, outcome, limit])?;
-        while let Some(row) = rows.next()? {
-            if !each(entry(row)?) {
+             ORDER BY claimed_at DESC, id LIMIT ?5",
+        )?;
+        let Wanted { server, action, state, outcome, .. } = wanted;
+        let ids = select.query_map(params![server, action, state, outcome, limit], |row| row.get(0))?;
+        let ids: Vec<String> = ids.collect::<Result<_, _>>()?;
+        for id in ids {
+            if self.show(&id)?.is_some_and(|entry| !each(entry)) {
                 break;
             }
         }
@@ -178,6 +184,15 @@ mod tests {
         assert_eq!(ids(&look, &Wanted { state: some("sending"), ..any.clone() }), ["b"]);
         assert_eq!(ids(&look, &Wanted { outcome: some("executed"), ..any.clone() }), ["c"]);
         assert_eq!(ids(&look, &Wanted { limit: 2, ..any.clone() }).len(), 2);
+        // While an entry is handed out, the journal is not held: a checkpoint gets through to its end.
+        look.list(&any, |_| {
+            let writer = Connection::open(&path).expect("opens");
+            let pragma = "PRAGMA wal_checkpoint(TRUNCATE)";
+            let busy: i64 = writer.query_row(pragma, [], |row| row.get(0)).expect("a checkpoint");
+            assert_eq!(busy, 0, "nobody reads");
+            true
+        })
+        .expect("reads");
         let shown = look.show("a").expect("reads").expect("there");
         assert_eq!(
             (shown.sender.as_deref(), &*shown.state, shown.outcome),
