@@ -4,7 +4,7 @@
 //!
 //! | state | what is known | found so after a crash |
 //! |---|---|---|
-//! | `claimed` | never sent | run it when the bus delivers it again |
+//! | `claimed` | never sent | run it when the bus delivers it again; forgotten where no bus does |
 //! | `sending` | the socket write began, the outcome is open | outcome `unknown`, never sent again |
 //! | `done` | its outcome | the same outcome is answered again |
 //!
@@ -103,6 +103,8 @@ pub struct Open {
     pub since: Option<SystemTime>,
     /// What was kept of its response: of one in work, Asterisk's own answer, which was Success.
     pub response: Option<Vec<u8>>,
+    /// Whether its bus delivers it again.
+    pub durable: bool,
 }
 
 /// The journal, open for one process.
@@ -132,14 +134,37 @@ impl Journal {
     /// # Errors
     /// When the claim could not be recorded.
     pub fn claim(&self, id: &str, command: &Command, sender: Option<&str>) -> Result<Claim, JournalError> {
+        self.claim_from(id, command, sender, true)
+    }
+
+    /// The same, told whether the command's bus keeps it until it is acknowledged, and so delivers it again to the next
+    /// process.
+    ///
+    /// # Errors
+    /// When the claim could not be recorded.
+    pub fn claim_from(
+        &self,
+        id: &str,
+        command: &Command,
+        sender: Option<&str>,
+        durable: bool,
+    ) -> Result<Claim, JournalError> {
         self.remove_old_at_times()?;
         let connection = self.lock();
         let added = connection
             .prepare_cached(
-                "INSERT INTO command (id, payload_hash, server, action, sender, state, claimed_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'claimed', ?6) ON CONFLICT DO NOTHING",
+                "INSERT INTO command (id, payload_hash, server, action, sender, state, claimed_at, durable)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'claimed', ?6, ?7) ON CONFLICT DO NOTHING",
             )?
-            .execute(params![id, command.payload_hash, command.server, command.action, sender, now()])?;
+            .execute(params![
+                id,
+                command.payload_hash,
+                command.server,
+                command.action,
+                sender,
+                now(),
+                durable
+            ])?;
         if added == 1 {
             return Ok(Claim::Ours);
         }
@@ -239,7 +264,7 @@ impl Journal {
     pub fn unpublished(&self, after: &str, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sender, sent_at, response, claimed_at FROM command
+            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable FROM command
              WHERE state = 'done' AND body IS NULL AND response IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -269,11 +294,27 @@ impl Journal {
     pub fn interrupted(&self, after: &str, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sender, sent_at, response, claimed_at FROM command WHERE state = 'sending' AND id > ?1
+            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable FROM command WHERE state = 'sending' AND id > ?1
              ORDER BY id LIMIT ?2",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = find.query_map(params![after, limit], open)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Commands that a dead process had claimed and not begun to send, and that nobody delivers again. For the start,
+    /// before any command is taken.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn left_behind(&self, limit: usize) -> Result<Vec<Open>, JournalError> {
+        let connection = self.lock();
+        let mut find = connection.prepare_cached(
+            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable FROM command
+             WHERE state = 'claimed' AND durable = 0 LIMIT ?1",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = find.query_map([limit], open)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -327,6 +368,7 @@ fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Open> {
         sent_at,
         response: row.get(5)?,
         since: row.get::<_, Option<i64>>(6)?.map(time),
+        durable: row.get(7)?,
     })
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 1 | the table |
 //! | 2 | `channel_id`, the ChannelId of an Originate; `pace`, the limits that count its call (a JSON array of names); `nonce`, what its shared claim is recognised by |
+//! | 3 | `durable`, whether the command's bus delivers it again; what was there before counts as such |
 //!
 //! Each step is one transaction: a process that dies in it leaves the version before or the one after.
 
@@ -12,7 +13,7 @@ use rusqlite::Connection;
 use super::JournalError;
 
 /// The version that this amibus reads and writes (`PRAGMA user_version`).
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 const PRAGMAS: &str = "
     PRAGMA journal_mode = WAL;
@@ -49,6 +50,12 @@ const TO_2: &str = "
     PRAGMA user_version = 2;
 ";
 
+const TO_3: &str = "
+    ALTER TABLE command ADD COLUMN durable INTEGER NOT NULL DEFAULT 1;
+    CREATE INDEX command_left_behind ON command (id) WHERE state = 'claimed' AND durable = 0;
+    PRAGMA user_version = 3;
+";
+
 /// Makes what is missing.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), JournalError> {
     connection.execute_batch(PRAGMAS)?;
@@ -56,7 +63,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), JournalError> {
     if found > VERSION {
         return Err(JournalError::Newer { found });
     }
-    for (version, step) in [(1, TO_1), (2, TO_2)] {
+    for (version, step) in [(1, TO_1), (2, TO_2), (3, TO_3)] {
         if found < version {
             let transaction = connection.transaction()?;
             transaction.execute_batch(step)?;
@@ -96,7 +103,7 @@ mod tests {
     #[test]
     fn a_journal_of_a_newer_amibus_is_left_alone() {
         let mut connection = Connection::open_in_memory().expect("opens");
-        connection.execute_batch("PRAGMA user_version = 3").expect("sets");
-        assert!(matches!(prepare(&mut connection), Err(JournalError::Newer { found: 3 })));
+        connection.execute_batch("PRAGMA user_version = 4").expect("sets");
+        assert!(matches!(prepare(&mut connection), Err(JournalError::Newer { found: 4 })));
     }
 }
