@@ -19,9 +19,10 @@ use std::{
 use amibus_contract::{Bytes, Message, Rejection, Request};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
+    audit::Audit,
     decode::{Command, Partial, decode},
     doubt::Doubts,
     error::{Code, CommandError, Outcome},
@@ -116,7 +117,7 @@ struct Answer {
 
 /// What is known of a request beside its command.
 struct Circumstances<'a> {
-    bus: &'static str,
+    audit: Audit,
     sender: Option<String>,
     durable: bool,
     /// The message's own identity on a durable bus.
@@ -175,7 +176,8 @@ impl Engine {
         };
         let server = server.and_then(|name| self.servers.get(name));
         let Request { sender, durable, identity, body, mut handle, .. } = request;
-        let circumstances = Circumstances { bus, sender, durable, identity, body, arrival, stop };
+        let audit = Audit::new(bus, sender.clone(), &decoded);
+        let circumstances = Circumstances { audit, sender, durable, identity, body, arrival, stop };
         let work = async {
             let answer = self.answer(decoded, &circumstances).await?;
             self.written(server, &answer.message).await;
@@ -255,12 +257,17 @@ impl Engine {
             Ok(Some(claim)) => Ok(claim),
             Err(error) => Err(error),
             Ok(None) => {
-                let allowed = self.policy.check(command).and_then(|()| build(command, None).map(drop));
+                let allowed = self.policy.check(command).and_then(|()| {
+                    how.audit.allowed();
+                    build(command, None).map(drop)
+                });
                 if let Err(error) = allowed {
                     return Some(self.rejected(Some(server), Some(id.into()), command, error, how));
                 }
                 let (id, command, sender) = (id.to_owned(), command.clone(), how.sender.clone());
-                self.blocking(move |journal| journal.claim(&id, &command, sender.as_deref())).await
+                let durable = how.durable;
+                self.blocking(move |journal| journal.claim_from(&id, &command, sender.as_deref(), durable))
+                    .await
             }
         };
         let error = match claim {
@@ -270,6 +277,7 @@ impl Engine {
             }
             Ok(Claim::Done(record)) => {
                 debug!(id, outcome = record.outcome, "delivered again; the recorded outcome is answered");
+                how.audit.repeated(id, &record.outcome);
                 let message = self.replay(Some(server), id, command, &record);
                 return Some(Arc::new(Answer { message, unreadable: None }));
             }
@@ -343,7 +351,7 @@ impl Engine {
         response: Response,
     ) -> Arc<Answer> {
         let message = loop {
-            match self.record(id, Some(server), &response).await {
+            match self.record(id, Some(server), &response, || how.audit.ended(&response)).await {
                 Ok(message) => break message,
                 Err(error) => {
                     tracing::error!(id, %error, "an outcome cannot be recorded; trying again");
@@ -351,7 +359,7 @@ impl Engine {
                 }
             }
         };
-        self.told(Some(server), &response, how);
+        self.counted(Some(server), &response);
         Arc::new(Answer { message, unreadable: None })
     }
 
@@ -363,12 +371,12 @@ impl Engine {
         unreadable: Option<Rejection>,
         how: &Circumstances<'_>,
     ) -> Arc<Answer> {
-        self.told(server, &response, how);
+        how.audit.ended(&response);
+        self.counted(server, &response);
         Arc::new(Answer { message: self.append(server, &response), unreadable })
     }
 
-    fn told(&self, server: Option<&Server>, response: &Response, how: &Circumstances<'_>) {
-        audit(Some(how.bus), how.sender.as_deref(), response);
+    fn counted(&self, server: Option<&Server>, response: &Response) {
         let metrics = server.map_or(&self.nowhere.metrics, |server| &server.metrics);
         metrics.finished(response.outcome.as_str()).inc();
     }
@@ -409,14 +417,19 @@ impl Engine {
             self.blocking(move |journal| journal.claim(&identity, &nothing, None)).await
         };
         let message = match known {
-            Ok(Claim::Done(record)) => self.replay(server, identity, &nothing, &record),
-            Ok(Claim::Ours) => match self.record(identity, server, &response).await {
-                Ok(message) => {
-                    self.told(server, &response, how);
-                    message
+            Ok(Claim::Done(record)) => {
+                how.audit.repeated(identity, &record.outcome);
+                self.replay(server, identity, &nothing, &record)
+            }
+            Ok(Claim::Ours) => {
+                match self.record(identity, server, &response, || how.audit.ended(&response)).await {
+                    Ok(message) => {
+                        self.counted(server, &response);
+                        message
+                    }
+                    Err(_) => return self.unclaimed(server, response, Some(rejection), how),
                 }
-                Err(_) => return self.unclaimed(server, response, Some(rejection), how),
-            },
+            }
             _ => return self.unclaimed(server, response, Some(rejection), how),
         };
         Arc::new(Answer { message, unreadable: Some(rejection) })
@@ -433,21 +446,4 @@ impl Engine {
 fn not_recorded(error: &JournalError) -> CommandError {
     let text = format!("the journal could not record it, so it was not sent: {error}");
     CommandError::new(Code::NotRecorded, text)
-}
-
-/// One line for every command: who, what, verdict. No value of a field: these may be private.
-pub(super) fn audit(bus: Option<&str>, sender: Option<&str>, response: &Response) {
-    let error = response.error.as_ref();
-    info!(
-        target: "amibus::audit",
-        bus,
-        sender,
-        id = response.id,
-        server = response.server,
-        action = response.action,
-        outcome = response.outcome.as_str(),
-        code = error.map(|error| error.code.as_str()),
-        field = error.and_then(|error| error.field.as_deref()),
-        "command"
-    );
 }

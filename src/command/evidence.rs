@@ -73,7 +73,7 @@ fn parse<'a>(
     let data: Data<'_> = serde_json::from_str(body.data.get()).ok()?;
     let channel = *wanted.get(data.uniqueid.as_deref()?)?;
     // The dialplan may put anything into a UserEvent. What it forges as a whole message, by line ends in a value, is not
-    // told apart here: its ChannelId would have to be guessed.
+    // told apart here: it has to know the command's id (docs/commands.md).
     let event = data.event.filter(|event| event != "UserEvent")?;
     Some((body.data.get().as_bytes().to_vec(), event == "OriginateResponse", channel))
 }

@@ -5,6 +5,7 @@
 //! | [`decode`] | bytes become a valid [`decode::Command`], or an error that names the field |
 //! | [`policy`] | what may be done: deny by default |
 //! | [`journal`] | what was claimed, sent and done, on disk |
+//! | `audit` | one line for every command |
 //! | `record` | an outcome into journal and spool |
 //! | [`recover`] | what a dead process had begun to send |
 //! | `doubt` | calls that were sent, and for which nobody answered |
@@ -16,6 +17,7 @@
 //! | [`response`] | the one terminal outcome, and its message |
 //! | [`engine`] | the way through all of these |
 
+mod audit;
 mod channels;
 pub mod decode;
 mod doubt;

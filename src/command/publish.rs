@@ -17,6 +17,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::{
+    audit,
     engine::Engine,
     journal::{JournalError, Open},
     recover::RECOVERED_AT_ONCE,
@@ -79,6 +80,7 @@ impl Engine {
                 Some(body) => body,
                 None => {
                     let data = one.response.unwrap_or_default();
+                    audit::published(one.sender.as_deref(), &one.id, &one.server, &one.action, &data);
                     let message = response::append(writer, spool, Some(&one.id), &one.action, &data);
                     if !self.written(server, &message).await {
                         warn!(

@@ -13,16 +13,19 @@ use crate::{failpoint, spool::Spool, writer::Writer};
 
 impl Engine {
     /// Journal first, then the spool for the buses, then the journal again with what is published. An outcome that the
-    /// spool may yet lose stays unpublished in the journal, and the next start publishes it.
+    /// spool may yet lose stays unpublished in the journal, and the next start publishes it. `tell` is called once it is in
+    /// the journal: told of before that, it might yet become another one.
     pub(super) async fn record(
         &self,
         id: &str,
         server: Option<&Server>,
         response: &Response,
+        tell: impl FnOnce(),
     ) -> Result<Message, JournalError> {
         let (own_id, outcome, data) = (id.to_owned(), response.outcome.as_str(), response.data());
         self.blocking(move |journal| journal.done(&own_id, outcome, &data)).await?;
         failpoint::hit("outcome_recorded");
+        tell();
         let message = self.append(server, response);
         if !self.written(server, &message).await {
             warn!(id, "an outcome is not written yet; the next start publishes it again");

@@ -2,10 +2,13 @@
 //!
 //! | it had begun to send | what becomes of it |
 //! |---|---|
-//! | an action that only reads ([`READ_ONLY`]) | its claim is free again: delivered again, it runs again |
+//! | an action that only reads ([`READ_ONLY`]), from a bus that delivers it again | its claim is free again: it runs again |
 //! | an Originate that Asterisk had answered with Success, its end awaited | `executed`, with what the log tells of its end |
 //! | another Originate | looked up by its ChannelId, in the spool and among the live channels: `executed`, with the event that proves it; else `unknown` |
 //! | anything else | `unknown`: nobody can tell |
+//!
+//! What it had only claimed was not sent: it runs when it is delivered again, and where nobody does that, it is told and
+//! forgotten.
 //!
 //! An Originate's look-up waits for its server, so it goes on beside the first commands. The same id delivered again
 //! meanwhile waits for it.
@@ -21,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
+    audit,
     channels::{self, Listed},
     engine::{Engine, Server},
     error::{Code, CommandError},
@@ -129,6 +133,7 @@ impl Engine {
     /// When the journal cannot be read or written.
     pub async fn recover(self: &Arc<Self>) -> Result<(usize, Calls), JournalError> {
         self.publish_recorded().await?;
+        self.release_left_behind().await?;
         let (mut count, mut calls, mut after) = (0, Calls::default(), String::new());
         loop {
             let behind = after.clone();
@@ -136,7 +141,8 @@ impl Engine {
             let Some(last) = open.last() else { break };
             after.clone_from(&last.id);
             for one in open {
-                if READ_ONLY.iter().any(|action| action.eq_ignore_ascii_case(&one.action)) {
+                let reads = READ_ONLY.iter().any(|action| action.eq_ignore_ascii_case(&one.action));
+                if reads && one.durable {
                     self.blocking(move |journal| journal.unsend(&one.id)).await?;
                 } else if one.action.eq_ignore_ascii_case("Originate")
                     && self.servers.contains_key(&one.server)
@@ -144,8 +150,8 @@ impl Engine {
                     calls.0.entry(one.server.clone()).or_default().push(one);
                 } else {
                     let response = unknown(&one);
-                    self.record(&one.id, self.servers.get(&one.server), &response).await?;
-                    super::engine::audit(None, one.sender.as_deref(), &response);
+                    let tell = || audit::recovered(one.sender.as_deref(), &response);
+                    self.record(&one.id, self.servers.get(&one.server), &response, tell).await?;
                     count += 1;
                 }
             }
@@ -233,15 +239,35 @@ impl Engine {
 
     /// Records the outcome of one, tells it, and ends the wait of whoever asked for it again.
     async fn recovered(&self, server: &Server, call: &Open, response: &Response) {
-        while let Err(error) = self.record(&call.id, Some(server), response).await {
+        let tell = || audit::recovered(call.sender.as_deref(), response);
+        while let Err(error) = self.record(&call.id, Some(server), response, tell).await {
             tracing::error!(id = call.id, %error, "an outcome cannot be recorded; trying again");
             tokio::time::sleep(super::engine::RECORD_RETRY).await;
         }
-        super::engine::audit(None, call.sender.as_deref(), response);
         server.metrics.finished(response.outcome.as_str()).inc();
         self.looking_up.send_modify(|ids| {
             ids.remove(&call.id);
         });
+    }
+
+    /// Tells of commands that were never sent and that nobody delivers again, and forgets them: whoever sent one may send it
+    /// again under its id.
+    async fn release_left_behind(&self) -> Result<(), JournalError> {
+        loop {
+            let left = self.blocking(|journal| journal.left_behind(RECOVERED_AT_ONCE)).await?;
+            if left.is_empty() {
+                return Ok(());
+            }
+            for one in left {
+                let error = CommandError::new(Code::Unavailable, "amibus was ended before it was sent");
+                let response = Response::of_error(Some(one.id.clone()), &one.server, &one.action, error);
+                let server = self.servers.get(&one.server);
+                let message = self.append(server, &response);
+                self.written(server, &message).await;
+                audit::recovered(one.sender.as_deref(), &response);
+                self.blocking(move |journal| journal.release(&one.id)).await?;
+            }
+        }
     }
 }
 

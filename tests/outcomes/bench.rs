@@ -1,6 +1,11 @@
 //! One engine, one simulated Asterisk, a journal on disk, and requests by hand.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use amibus::{
     asterisk::{self, Actions, ServerSettings, Target, run_events},
@@ -16,7 +21,7 @@ use amibus::{
     filter::Filter,
     health::Health,
     intake::Intake,
-    metrics::Metrics,
+    metrics::{CommandMetrics, Metrics},
     normalize::Profile,
     seen::Seen,
     spool::{self, Spool},
@@ -190,6 +195,31 @@ impl Bench {
         ask(&denying, request, &CancellationToken::new()).await
     }
 
+    /// An engine over the same journal that has a second server, `pbx2`, with a log of its own.
+    pub(super) fn with_second(&self) -> Arc<Engine> {
+        let second = self.directory.path().join("spool2");
+        let writer = writer("pbx2");
+        let opened = spool::open(&second, spool::Options::default(), &["test"]).expect("a spool");
+        let decoder = Arc::clone(&writer);
+        let spool = opened.start(Arc::new(move |body| decoder.read(body))).expect("threads");
+        let first = (&self.writer, &self.spool, &self.finals, self.directory.path().join("spool"));
+        let servers = [
+            ("pbx1", server(&self.actions, first, self.metrics.commands("pbx1"))),
+            (
+                "pbx2",
+                server(&self.actions, (&writer, &spool, &self.finals, second), self.metrics.commands("pbx2")),
+            ),
+        ];
+        let servers = servers.map(|(name, server)| (name.to_owned(), server));
+        engine_of(&self.journal, BTreeMap::from(servers), &self.metrics, &rules())
+    }
+
+    /// Claims a command of a bus that delivers nothing again.
+    pub(super) fn claim_of_request(&self, id: &str, body: &str) -> Claim {
+        let command = decode(&request(body), 4096).expect("a command");
+        self.journal.claim_from(id, &command, None, false).expect("claims")
+    }
+
     /// Has SQLite refuse a kind of write to the journal, until [`Bench::mend_journal`].
     pub(super) fn refuse_writes(&self, when: &str) {
         let trigger = format!(
@@ -329,18 +359,36 @@ fn paced(
     rules: &[Rule],
     pacer: Option<Arc<Pacer>>,
 ) -> Arc<Engine> {
-    let policy = Policy::new(rules).expect("globs");
-    let server = Server {
+    let parts = (writer, spool, finals, dir.join("spool"));
+    let server = Server { pacer, ..server(actions, parts, metrics.commands("pbx1")) };
+    engine_of(journal, BTreeMap::from([("pbx1".to_owned(), server)]), metrics, rules)
+}
+
+fn server(
+    actions: &Actions,
+    (writer, spool, finals, spool_dir): (&Arc<Writer>, &Arc<Spool>, &Arc<Finals>, PathBuf),
+    metrics: CommandMetrics,
+) -> Server {
+    Server {
         writer: Arc::clone(writer),
         spool: Arc::clone(spool),
         actions: actions.clone(),
         finals: Arc::clone(finals),
-        spool_dir: dir.join("spool"),
+        spool_dir,
         action_deadline: Duration::from_millis(500),
-        metrics: metrics.commands("pbx1"),
+        metrics,
         permits: Arc::new(Semaphore::new(8)),
-        pacer,
-    };
+        pacer: None,
+    }
+}
+
+fn engine_of(
+    journal: &Arc<Journal>,
+    servers: BTreeMap<String, Server>,
+    metrics: &Metrics,
+    rules: &[Rule],
+) -> Arc<Engine> {
+    let policy = Policy::new(rules).expect("globs");
     let nowhere =
         Nowhere { writer: self::writer("unknown"), spool: Spool::nowhere(), metrics: metrics.commands("") };
     let settings = Settings {
@@ -348,12 +396,13 @@ fn paced(
         default_deadline: Some(Duration::from_millis(400)),
         final_timeout: Duration::from_millis(300),
     };
-    Engine::new(settings, policy, Arc::clone(journal), BTreeMap::from([("pbx1".to_owned(), server)]), nowhere)
+    Engine::new(settings, policy, Arc::clone(journal), servers, nowhere)
 }
 
 fn rules() -> [Rule; 2] {
-    let allow = ["Ping", "NoSuchAction", "QueueStatus"].map(str::to_owned).to_vec();
-    let fields = vec![("Application".to_owned(), vec!["Wait".to_owned()])];
+    let allow = ["Ping", "NoSuchAction", "QueueStatus", "UserEvent"].map(str::to_owned).to_vec();
+    let bound = |name: &str, glob: &str| (name.to_owned(), vec![glob.to_owned()]);
+    let fields = vec![bound("Application", "Wait"), bound("Channel", "*")];
     [
         Rule { actions: allow, ..Rule::default() },
         Rule { actions: vec!["Originate".into()], fields, ..Rule::default() },

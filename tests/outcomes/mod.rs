@@ -3,6 +3,7 @@
 
 mod bench;
 mod pace;
+mod real;
 mod recovery;
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use amibus::command::{Code, journal::Claim};
+use amibus::command::{Code, journal::Claim, response::channel_id};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -175,4 +175,57 @@ async fn an_outcome_that_is_not_in_the_spool_is_published() {
     let seen = bench.published().await;
     assert_eq!(seen.iter().filter(|m| m["correlationid"] == "recorded").count(), 1, "{seen:?}");
     assert_eq!(bench.ask(request(body)).await.response, seen[0]);
+}
+
+#[tokio::test]
+async fn what_nobody_delivers_again_ends_with_the_process() {
+    let bench = Bench::connected().await;
+    let list = r#"{"server":"pbx1","action":"QueueStatus","id":"list"}"#;
+    let ping = r#"{"server":"pbx1","action":"Ping","id":"never-sent"}"#;
+    assert_eq!(bench.claim_of_request("list", list), Claim::Ours);
+    bench.journal.sending("list").expect("recorded");
+    assert_eq!(bench.claim_of_request("never-sent", ping), Claim::Ours);
+    assert_eq!(bench.recover().await, (1, 0));
+    assert_eq!(bench.shown("list").expect("recorded").outcome.as_deref(), Some("unknown"));
+    assert_eq!(bench.shown("never-sent"), None, "nothing of it was sent, so its id is free");
+    let seen = bench.published().await;
+    let told = seen.iter().find(|m| m["correlationid"] == "never-sent").expect("told");
+    ended(told, "rejected", Code::Unavailable);
+    assert_eq!(bench.recover().await, (0, 0), "once");
+    assert_eq!(bench.ask(request(ping)).await.response["data"]["outcome"], "executed");
+}
+
+#[tokio::test]
+async fn a_user_event_with_the_channel_of_a_call_proves_nothing() {
+    let bench = Bench::connected().await.with_events().await;
+    assert_eq!(bench.claim("call-1", ORIGINATE), Claim::Ours);
+    bench.journal.sending("call-1").expect("recorded");
+    let channel = channel_id("pbx1", "call-1");
+    let forged = format!(
+        r#"{{"server":"pbx1","action":"UserEvent","id":"forged","fields":
+            {{"UserEvent":"x","Uniqueid":"{channel}","Channel":"Local/1@s"}}}}"#
+    );
+    assert_eq!(bench.ask(request(&forged)).await.response["data"]["outcome"], "executed");
+    bench.until_on_disk(&format!("\"Uniqueid\":\"{channel}\"")).await;
+    assert_eq!(bench.recover().await, (0, 1));
+    assert_eq!(bench.shown("call-1").expect("recorded").outcome.as_deref(), Some("unknown"));
+}
+
+#[tokio::test]
+async fn each_server_is_looked_at_for_its_own_calls() {
+    let bench = Bench::connected().await.with_events().await;
+    bench.ask(request(ORIGINATE)).await;
+    bench.until_on_disk("\"Event\":\"OriginateResponse\"").await;
+    bench.until_on_disk("\"Event\":\"Hangup\"").await;
+    bench.as_if_killed("call-1");
+    let other = ORIGINATE.replace("pbx1", "pbx2").replace("call-1", "call-2");
+    assert_eq!(bench.claim("call-2", &other), Claim::Ours);
+    bench.journal.sending("call-2").expect("recorded");
+    let engine = bench.with_second();
+    let (unknown, calls) = engine.recover().await.expect("recovers");
+    assert_eq!((unknown, calls.count()), (0, 2));
+    engine.look_up(calls, CancellationToken::new()).await;
+    let outcome = |id: &str| bench.shown(id).expect("recorded").outcome;
+    assert_eq!(outcome("call-1").as_deref(), Some("executed"));
+    assert_eq!(outcome("call-2").as_deref(), Some("unknown"), "the other server's log proves nothing");
 }
