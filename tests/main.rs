@@ -4,5 +4,6 @@ mod accounting;
 mod cli;
 mod e2e;
 mod gaps;
+mod injection;
 mod normalize;
 mod outcomes;

@@ -1,40 +1,17 @@
 //! Rules in plain words, and what is dangerous about them.
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobBuilder;
 
 use crate::{
-    command::policy::{NEVER, Rule},
+    command::policy::{
+        NEVER, Rule,
+        dangers::{self, Danger, Field, When},
+    },
     filter::{self, Verdict},
 };
 
-/// Actions that give more power than their names tell, tried on Asterisk 22 and 16.
-const DANGEROUS: [(&str, &str); 22] = [
-    ("Command", "runs the whole CLI, \"core stop now\" and \"dialplan add\" included"),
-    (
-        "AGI",
-        "runs AGI commands on a live call: EXEC System runs a shell command, whatever the AMI user may do",
-    ),
-    ("Originate", "dials wherever its Channel and its dialplan reach"),
-    ("Redirect", "sends live calls to any extension of the dialplan"),
-    ("BlindTransfer", "sends live calls to any extension of its context"),
-    ("Atxfer", "sends live calls to any extension of its context"),
-    ("MixMonitor", "writes files where it likes, and runs its Command as a shell command"),
-    ("UpdateConfig", "rewrites Asterisk's configuration, manager.conf and extensions.conf included"),
-    ("CreateConfig", "makes configuration files"),
-    ("DialplanExtensionAdd", "writes dialplan, and so runs anything"),
-    ("ModuleLoad", "loads and unloads modules"),
-    ("Reload", "reloads modules"),
-    ("GetConfig", "reads secrets: manager.conf, pjsip.conf"),
-    ("GetConfigJSON", "reads secrets: manager.conf, pjsip.conf"),
-    ("PJSIPShowAuths", "shows SIP passwords"),
-    ("Getvar", "evaluates functions: AST_CONFIG() reads secrets"),
-    ("Setvar", "evaluates functions: DB(), GLOBAL(), hangup handlers"),
-    ("DBGet", "reads the database, where credentials may be"),
-    ("DBPut", "changes the database"),
-    ("BridgeDestroy", "ends other people's calls, and needs no AMI privilege"),
-    ("BridgeKick", "ends other people's calls, and needs no AMI privilege"),
-    ("UserEvent", "writes events that look like any other to every AMI client"),
-];
+/// How many names one line lists before it only counts.
+const LISTED_NAMES: usize = 6;
 
 /// An allow rule in plain words, e.g. `Originate on pbx1, if Context is sales`.
 pub fn allowed(rule: &Rule) -> String {
@@ -51,61 +28,136 @@ pub fn filtered(rule: &filter::Rule) -> String {
     format!("{verb} {events} of {}{}", listed(&rule.servers, "every server"), conditions(&rule.fields))
 }
 
+/// What an allow rule leaves out of what its globs and actions seem to give, a line each.
+pub fn refused(rule: &Rule) -> Vec<String> {
+    let mut lines = Vec::new();
+    let by_glob: Vec<&str> = dangers_that(rule, false).map(|danger| danger.action).collect();
+    if !by_glob.is_empty() {
+        lines.push(format!("not {}: to be allowed, these must be written out", few(&by_glob)));
+    }
+    for danger in dangers_that(rule, true) {
+        let open: Vec<String> = danger
+            .fields
+            .iter()
+            .filter(|field| !binds(rule, field.name))
+            .map(|field| match field.when {
+                When::Given => format!("without {}", field.name),
+                When::Always => format!("not at all: {} is not bound", field.name),
+                When::Local => format!("without {} beginning with Local/", field.name),
+                When::Regex => format!("without a /regular expression/ as {}", field.name),
+                When::Evaluated => format!("without ${{ or $[ in {}", field.name),
+            })
+            .collect();
+        if !open.is_empty() {
+            lines.push(format!("{} {}", danger.action, open.join(", ")));
+        }
+    }
+    lines
+}
+
 /// What is dangerous about the allow rule with this number, a sentence each.
 pub fn warnings(number: usize, rule: &Rule) -> Vec<String> {
-    let globs: Vec<GlobMatcher> = rule.actions.iter().filter_map(|text| glob(text)).collect();
-    let fits = |action: &str| globs.iter().any(|glob| glob.is_match(action));
-    let bound = |field: &str| rule.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(field));
-    if fits("AnyActionThatThereMayBeOneDay") {
-        return vec![format!(
-            "rule #{number} allows every action, among them Command, UpdateConfig and Originate to anywhere: name \
-             the actions that are needed"
-        )];
+    let mut warnings = Vec::new();
+    if rule.actions.iter().any(|text| fits_all(text)) {
+        warnings.push(format!(
+            "rule #{number} allows every action that need not be written out, those of modules that amibus does not know \
+             among them: name the actions that are needed"
+        ));
     }
-    let named = |action: &&str| rule.actions.iter().any(|text| text.eq_ignore_ascii_case(action));
-    let mut warnings: Vec<String> = NEVER
-        .into_iter()
-        .filter(named)
-        .map(|action| format!("rule #{number} allows {action}, which is never allowed: it changes nothing"))
-        .collect();
-    for (action, why) in DANGEROUS {
-        if !fits(action) || (action != "Originate" && !rule.fields.is_empty()) {
-            continue;
-        }
-        if action == "Originate" {
-            warnings.extend(originate(number, &bound));
-        } else {
-            warnings.push(format!("rule #{number} allows {action} with any fields: it {why}"));
+    for action in NEVER {
+        if writes_out(rule, action) {
+            let text = format!("rule #{number} allows {action}, which is never allowed: it changes nothing");
+            warnings.push(text);
         }
     }
-    for field in ["Application", "Data"] {
-        let free = |(name, globs): &&(String, Vec<String>)| {
-            name.eq_ignore_ascii_case(field) && globs.iter().any(|glob| glob == "*")
-        };
-        if fits("Originate") && rule.fields.iter().any(|field| free(&field)) {
+    for danger in dangers_that(rule, true) {
+        if danger.action == "Originate" {
+            warnings.extend(originate(number, rule));
+        } else if rule.fields.is_empty() {
+            let (action, why) = (danger.action, danger.why);
             warnings.push(format!(
-                "rule #{number} allows Originate with any {field}: System() runs a shell command"
+                "rule #{number} allows {action} with any fields that need not be bound: it {why}"
             ));
         }
+        let any = |field: &&Field| field.name != "Channel" && binds_to_anything(rule, field.name);
+        for field in danger.fields.iter().filter(any) {
+            let (name, why) = (field.name, field.why);
+            warnings.push(format!("rule #{number} allows {} with any {name}: it {why}", danger.action));
+        }
+    }
+    let special = |name: &str| {
+        let variable = name.split_once('.').filter(|(header, _)| header.eq_ignore_ascii_case("Variable"));
+        variable.is_some_and(|(_, variable)| dangers::is_special(variable))
+    };
+    for (name, _) in rule.fields.iter().filter(|(name, _)| special(name) && binds_to_anything(rule, name)) {
+        warnings.push(format!("rule #{number} allows any {name}, upon which Asterisk acts"));
     }
     warnings
 }
 
-fn originate(number: usize, bound: &dyn Fn(&str) -> bool) -> Option<String> {
+fn originate(number: usize, rule: &Rule) -> Option<String> {
     let mut open = Vec::new();
-    if !bound("Channel") {
+    if !binds(rule, "Channel") {
+        open.push("any Channel may be dialled, toll numbers included, though none that begins with Local/");
+    } else if binds_to_anything(rule, "Channel") {
         open.push("any Channel may be dialled, Local/ into any context and toll numbers included");
     }
-    if !bound("Context") && !bound("Application") {
-        open.push("the call may run any Context of the dialplan");
+    if !binds(rule, "Context") && !binds(rule, "Application") {
+        open.push("no call can be made without a Context or an Application, of which it binds none");
+    }
+    if binds_to_anything(rule, "Variable") {
+        open.push("any variable may be set, dialplan functions such as SHELL() included");
     }
     if open.is_empty() {
         return None;
     }
-    Some(format!(
-        "rule #{number} allows Originate, and {}: bind fields.Channel and fields.Context",
-        open.join(", and ")
-    ))
+    let text = open.join(", and ");
+    Some(format!("rule #{number} allows Originate, and {text}: bind fields.Channel and fields.Context"))
+}
+
+/// The dangerous actions that a rule fits, and writes out or not.
+fn dangers_that(rule: &Rule, written_out: bool) -> impl Iterator<Item = &'static Danger> {
+    let fits = |danger: &&Danger| rule.actions.iter().any(|text| is_fitting(text, danger.action, true));
+    dangers::DANGERS.iter().filter(fits).filter(move |danger| writes_out(rule, danger.action) == written_out)
+}
+
+fn writes_out(rule: &Rule, action: &str) -> bool {
+    rule.actions.iter().any(|text| text.eq_ignore_ascii_case(action))
+}
+
+/// Whether a rule binds a field; one that stands for many (`Var-*`) where it binds any of them.
+fn binds(rule: &Rule, field: &str) -> bool {
+    let start = field.strip_suffix('*');
+    rule.fields.iter().any(|(name, _)| match start {
+        Some(start) => name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start)),
+        None => name.eq_ignore_ascii_case(field),
+    })
+}
+
+fn binds_to_anything(rule: &Rule, field: &str) -> bool {
+    let anything = |globs: &[String]| globs.iter().any(|glob| fits_all(glob));
+    rule.fields.iter().any(|(name, globs)| name.eq_ignore_ascii_case(field) && anything(globs))
+}
+
+/// Whether a glob fits what nobody had in mind when it was written.
+fn fits_all(text: &str) -> bool {
+    ["AnythingThatThereMayBeOneDay", "7 or something else"].iter().all(|value| is_fitting(text, value, true))
+}
+
+/// As the policy reads globs.
+fn is_fitting(text: &str, value: &str, any_case: bool) -> bool {
+    let pattern = if text == "*" { "**" } else { text };
+    let glob = GlobBuilder::new(pattern).case_insensitive(any_case).literal_separator(true).build();
+    glob.is_ok_and(|glob| glob.compile_matcher().is_match(value))
+}
+
+fn few(names: &[&str]) -> String {
+    match names.get(..LISTED_NAMES) {
+        Some(first) if names.len() > LISTED_NAMES + 1 => {
+            format!("{} and {} more", first.join(", "), names.len() - LISTED_NAMES)
+        }
+        _ => names.join(", "),
+    }
 }
 
 fn conditions(fields: &[(String, Vec<String>)]) -> String {
@@ -116,10 +168,6 @@ fn conditions(fields: &[(String, Vec<String>)]) -> String {
 
 fn listed(globs: &[String], none: &str) -> String {
     if globs.is_empty() { none.to_owned() } else { globs.join(", ") }
-}
-
-fn glob(text: &str) -> Option<GlobMatcher> {
-    GlobBuilder::new(text).case_insensitive(true).build().ok().map(|glob| glob.compile_matcher())
 }
 
 #[cfg(test)]
@@ -149,13 +197,60 @@ mod tests {
     #[test]
     fn dangerous_rules_are_told() {
         let all = |rule: &Rule| warnings(2, rule).join("\n");
-        assert!(all(&rule(&["*"], &[])).contains("allows every action"));
-        assert!(all(&rule(&["command"], &[])).contains("rule #2 allows Command with any fields"));
-        assert!(all(&rule(&["Originate"], &[("Channel", &["PJSIP/*"])])).contains("any Context"));
+        assert!(all(&rule(&["*"], &[])).contains("rule #2 allows every action that need not be written out"));
+        assert!(all(&rule(&["Originate"], &[("Channel", &["PJSIP/*"])])).contains("no call can be made"));
         let application = rule(&["Originate"], &[("Channel", &["PJSIP/*"]), ("Application", &["*"])]);
-        assert!(all(&application).contains("System()"));
+        assert!(all(&application).contains("with any Application: it runs any application: System()"));
+        let variable =
+            rule(&["originate"], &[("Channel", &["*"]), ("Context", &["a"]), ("Variable", &["*"])]);
+        assert!(all(&variable).contains("Local/ into any context") && all(&variable).contains("SHELL()"));
         assert!(all(&rule(&["logoff"], &[])).contains("allows Logoff, which is never allowed"));
+        assert!(
+            all(&rule(&["Getvar"], &[("Variable.SHELL(id)", &["**"])])).contains("any Variable.SHELL(id)")
+        );
         assert_eq!(all(&rule(&["Ping", "QueueStatus"], &[])), "");
+    }
+
+    #[test]
+    fn each_danger_and_each_of_its_fields_has_its_words() {
+        for danger in dangers::DANGERS {
+            let action = danger.action;
+            let plain = rule(&[action], &[]);
+            let told = warnings(3, &plain).join("\n");
+            assert!(told.contains(&format!("rule #3 allows {action}")), "{action}: {told}");
+            assert!(action == "Originate" || told.contains(danger.why), "{action}: {told}");
+            assert_eq!(refused(&plain).is_empty(), danger.fields.is_empty(), "{action}");
+            for field in danger.fields {
+                let left_out = refused(&plain).join("\n");
+                assert!(left_out.contains(field.name), "{action}: {left_out}");
+                let anything = rule(&[action], &[(field.name, &["*"])]);
+                let told = warnings(3, &anything).join("\n");
+                let words = if field.name == "Channel" { "any Channel" } else { field.why };
+                assert!(action == "Hangup" || told.contains(words), "{action} {}: {told}", field.name);
+                let bound = refused(&rule(&[action], &[(field.name, &["this"])])).join(", ");
+                let words: Vec<&str> = bound.split(", ").collect();
+                let open = words.iter().filter(|word| word.split(' ').any(|word| word == field.name)).count();
+                assert_eq!(open, 0, "{action} {}: {bound}", field.name);
+            }
+            let by_glob = rule(&[&format!("{action}*")], &[]);
+            assert!(refused(&by_glob)[0].contains(action), "{action}: {:?}", refused(&by_glob));
+            let fitted = dangers_that(&by_glob, true).count();
+            assert_eq!((fitted, warnings(3, &by_glob).len()), (0, 0), "{action}");
+        }
+    }
+
+    #[test]
+    fn what_a_rule_leaves_out_is_told() {
+        let lines = refused(&rule(&["Originate", "Queue*"], &[("Context", &["sales"])]));
+        assert_eq!(
+            lines,
+            [
+                "not QueueReset, QueueReload, QueueChangePriorityCaller, QueueWithdrawCaller, QueueAdd, QueueRemove and 4 \
+                 more: to be allowed, these must be written out",
+                "Originate without Application, without Data, without PreDialGoSub, without Channel beginning with Local/",
+            ]
+        );
+        assert_eq!(refused(&rule(&["Ping", "QueueStatus"], &[])), Vec::<String>::new());
     }
 
     #[test]

@@ -98,6 +98,9 @@ fn commands(config: &Config) -> Result<(), Failure> {
     }
     for (index, rule) in allow.iter().enumerate() {
         say(&format!("  #{} {}", index + 1, rules::allowed(rule)))?;
+        for line in rules::refused(rule) {
+            say(&format!("     {line}"))?;
+        }
     }
     if !allow.is_empty() {
         say(&format!("  never {}", NEVER.join(", ")))?;

@@ -4,11 +4,17 @@
 //! value of it must match. `Variable.NAME` binds one channel variable of an Originate, inherited (`__NAME`) or not.
 //! A `*` does not cross a `/`, so that `Local/*@sales` does not fit `Local/1@other/@sales`, which Asterisk dials in
 //! the context `other`; `**` after a `/` does (`PJSIP/**`), and a lone `*` fits everything.
-//! What a rule does not bind is free, except what gives power beyond the action itself ([`MUST_BE_BOUND`], and
-//! variables that are dialplan functions): that is only free where a rule names it.
+//! What a rule does not bind is free, except what gives power beyond its name ([`dangers`]): such an action is allowed
+//! only where a rule writes its name out, and such a field, or a variable that is a dialplan function, only where the
+//! rule binds it.
+
+pub mod dangers;
+#[cfg(test)]
+mod tests;
 
 use globset::{Glob, GlobMatcher};
 
+use self::dangers::When;
 use super::{
     decode::Command,
     error::{Code, CommandError},
@@ -17,20 +23,6 @@ use super::{
 
 /// Actions that would end, blind or block amibus's own session. No rule allows them.
 pub const NEVER: [&str; 6] = ["Login", "Logoff", "Challenge", "Events", "Filter", "WaitEvent"];
-
-/// Fields that a sender may use only where the rule binds them by name: they run an application or a shell
-/// command, or evaluate dialplan functions (`dangerous-actions.tsv`).
-pub const MUST_BE_BOUND: [(&str, &str); 9] = [
-    ("Originate", "Application"),
-    ("Originate", "Data"),
-    ("Originate", "PreDialGoSub"),
-    ("MixMonitor", "Command"),
-    ("Command", "Command"),
-    ("AGI", "Command"),
-    ("Getvar", "Variable"),
-    ("Setvar", "Variable"),
-    ("Status", "Variables"),
-];
 
 /// One allow rule, as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +53,8 @@ pub struct Policy {
 
 #[derive(Debug)]
 struct Compiled {
+    /// The actions as configured, for those that must be written out.
+    names: Vec<String>,
     actions: Vec<GlobMatcher>,
     servers: Vec<GlobMatcher>,
     fields: Vec<(String, Vec<GlobMatcher>)>,
@@ -75,6 +69,7 @@ impl Policy {
         let compile = |rule: &Rule| -> Result<Compiled, GlobError> {
             let field = |(name, values): &(String, Vec<String>)| Ok((name.clone(), globs(values, false)?));
             Ok(Compiled {
+                names: rule.actions.clone(),
                 actions: globs(&rule.actions, true)?,
                 servers: globs(&rule.servers, false)?,
                 fields: rule.fields.iter().map(field).collect::<Result<_, _>>()?,
@@ -114,6 +109,12 @@ impl Policy {
     }
 }
 
+/// Why an action must be written out, in an answer to its sender.
+fn must_be_written_out(action: &str) -> Option<String> {
+    let danger = dangers::of(action)?;
+    Some(format!("{} {}: a rule must write its name out, a glob is not enough", danger.action, danger.why))
+}
+
 enum Objection {
     /// The rule is about other actions or servers.
     NotAbout,
@@ -128,7 +129,12 @@ impl Compiled {
         if !server || !any(&self.actions, &command.action) {
             return Some(Objection::NotAbout);
         }
-        let mut fitting = 0;
+        if !self.writes_out(&command.action) {
+            let text = must_be_written_out(&command.action).unwrap_or_default();
+            return Some(Objection::Field(0, CommandError::at(Code::Forbidden, "action", text)));
+        }
+        // Nearer than a rule that fits by a glob alone.
+        let mut fitting = 1;
         let refuse = |fitting: usize, field: &str, text: String| {
             Some(Objection::Field(
                 fitting,
@@ -146,22 +152,49 @@ impl Compiled {
             }
             fitting += 1;
         }
+        if let Some((field, text)) = self.danger(command) {
+            return refuse(fitting, &field, text);
+        }
+        None
+    }
+
+    /// The field that gives power beyond the action and that the rule does not bind, and why it must.
+    fn danger(&self, command: &Command) -> Option<(String, String)> {
         let bound = |field: &str| self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case(field));
-        let given = |field: &str| command.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(field));
-        for (action, field) in MUST_BE_BOUND {
-            if action.eq_ignore_ascii_case(&command.action) && given(field) && !bound(field) {
-                let text = format!("{field} gives power beyond {action}: a rule must allow it by name");
-                return refuse(fitting, field, text);
+        let fields = dangers::of(&command.action).map(|danger| danger.fields).unwrap_or_default();
+        for field in fields {
+            let one_variable = |name: &str, line: &str| {
+                let variable =
+                    variable_of(line).filter(|_| sets_variables(&command.action) && is_variable(name));
+                variable.is_some_and(|(variable, _)| bound(&format!("Variable.{variable}")))
+            };
+            let mut given = command.headers.iter().filter(|(name, _)| field.is(name));
+            let open = given
+                .find(|(name, value)| !bound(name) && !one_variable(name, value) && field.concerns(value));
+            let missing = field.when == When::Always && !bound(field.name);
+            let name = match open {
+                Some((given, _)) if field.name.ends_with('*') => Some(given.as_str()),
+                open => (open.is_some() || missing).then_some(field.name),
+            };
+            if let Some(name) = name {
+                let text = format!("{name} {}: a rule must bind it by name", field.why);
+                return Some((name.to_owned(), text));
             }
         }
-        for (function, _) in variables(command).filter(|(name, _)| name.contains('(')) {
-            let name = format!("Variable.{function}");
+        for (variable, _) in variables(command).filter(|(name, _)| dangers::is_special(name)) {
+            let name = format!("Variable.{variable}");
             if !bound("Variable") && !bound(&name) {
-                let text = "a variable that is a dialplan function needs a rule that binds it by name";
-                return refuse(fitting, &name, text.to_owned());
+                let text = "a variable that is a dialplan function, or that Asterisk acts upon, needs a rule that binds \
+                            it by name";
+                return Some((name, text.to_owned()));
             }
         }
         None
+    }
+
+    /// Whether the rule writes out an action that must be.
+    fn writes_out(&self, action: &str) -> bool {
+        dangers::of(action).is_none() || self.names.iter().any(|name| name.eq_ignore_ascii_case(action))
     }
 }
 
@@ -199,127 +232,4 @@ pub(super) fn globs(texts: &[String], any_case: bool) -> Result<Vec<GlobMatcher>
             .map_err(|e| GlobError { glob: text.clone(), message: e.kind().to_string() })
     };
     texts.iter().map(compile).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::command::decode::Wait;
-
-    fn command(action: &str, headers: &[(&str, &str)]) -> Command {
-        Command {
-            id: None,
-            server: "pbx1".into(),
-            action: action.into(),
-            deadline: None,
-            wait: Wait::Response,
-            headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
-            payload_hash: String::new(),
-        }
-    }
-
-    fn rule(actions: &[&str], fields: &[(&str, &[&str])]) -> Rule {
-        let own = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect();
-        Rule {
-            actions: own(actions),
-            servers: Vec::new(),
-            fields: fields.iter().map(|(name, globs)| ((*name).to_owned(), own(globs))).collect(),
-        }
-    }
-
-    fn denied(rules: &[Rule], command: &Command) -> Option<String> {
-        let error = Policy::new(rules).expect("globs").check(command).err()?;
-        assert_eq!(error.code, Code::Forbidden);
-        error.field
-    }
-
-    #[test]
-    fn nothing_is_allowed_without_a_rule() {
-        assert_eq!(denied(&[], &command("Ping", &[])).as_deref(), Some("action"));
-        assert_eq!(denied(&[rule(&["ping"], &[])], &command("Ping", &[])), None);
-    }
-
-    #[test]
-    fn what_harms_the_own_session_is_never_allowed() {
-        for name in NEVER {
-            assert_eq!(denied(&[rule(&["*"], &[])], &command(name, &[])).as_deref(), Some("action"));
-        }
-        assert!(denied(&[rule(&["*"], &[])], &command("lOgOff", &[])).is_some());
-    }
-
-    #[test]
-    fn every_value_of_a_bound_field_must_match() {
-        let rules =
-            [rule(&["Originate"], &[("Context", &["sales"]), ("Channel", &["PJSIP/*", "Local/*@sales"])])];
-        let fine = command("Originate", &[("Context", "sales"), ("channel", "PJSIP/100"), ("Exten", "1")]);
-        assert_eq!(denied(&rules, &fine), None);
-        for (headers, field) in [
-            (&[("Context", "sales")][..], "fields.Channel"),
-            (&[("Context", "sales2"), ("Channel", "PJSIP/1")], "fields.Context"),
-            (&[("Context", "sales"), ("Channel", "PJSIP/1"), ("Channel", "DAHDI/1")], "fields.Channel"),
-            (&[("Context", "sales"), ("Channel", "Local/1@other")], "fields.Channel"),
-            (&[("Context", "sales"), ("Channel", "Local/1@other/@sales")], "fields.Channel"),
-            (&[("Context", "sales"), ("Channel", "Local/1@other/n@sales")], "fields.Channel"),
-            (&[("Context", "sales"), ("Channel", "PJSIP/1/sip:x@y")], "fields.Channel"),
-        ] {
-            assert_eq!(denied(&rules, &command("Originate", headers)).as_deref(), Some(field));
-        }
-    }
-
-    #[test]
-    fn power_beyond_the_action_needs_a_rule_that_names_it() {
-        let originate = command("Originate", &[("Channel", "Local/1@a"), ("application", "System")]);
-        let open = rule(&["Originate"], &[]);
-        assert_eq!(denied(&[open], &originate).as_deref(), Some("fields.Application"));
-        let named = rule(&["Originate"], &[("Application", &["Playback", "System"])]);
-        assert_eq!(denied(&[named], &originate), None);
-        assert!(denied(&[rule(&["*"], &[])], &command("Command", &[("Command", "core stop now")])).is_some());
-    }
-
-    #[test]
-    fn one_variable_can_be_bound_and_a_function_must_be() {
-        let rules = [rule(&["Originate"], &[("Variable.ORDER", &["1*"])])];
-        let with = |line: &str| command("Originate", &[("Variable", line), ("Variable", "OTHER=x")]);
-        assert_eq!(denied(&rules, &with("ORDER=12")), None);
-        for bad in ["ORDER=2", "__ORDER=2", "order=2", r"ORDER=\,1"] {
-            assert_eq!(denied(&rules, &with(bad)).as_deref(), Some("fields.Variable.ORDER"), "{bad}");
-        }
-        assert_eq!(denied(&rules, &command("Originate", &[])).as_deref(), Some("fields.Variable.ORDER"));
-        let open = [rule(&["Originate"], &[])];
-        let function = with("SHELL(id)=x");
-        assert_eq!(denied(&open, &function).as_deref(), Some("fields.Variable.SHELL(id)"));
-        let named = [rule(&["Originate"], &[("Variable.CALLERID(num)", &["*"])])];
-        assert_eq!(denied(&named, &with("CALLERID(num)=1")), None);
-    }
-
-    #[test]
-    fn the_nearest_rule_names_the_field() {
-        let near = rule(&["Originate"], &[("Channel", &["PJSIP/*"]), ("Context", &["sales"])]);
-        let far = rule(&["Originate"], &[("Account", &["x"])]);
-        let command = command("Originate", &[("Channel", "PJSIP/1"), ("Context", "other")]);
-        for rules in [[near.clone(), far.clone()], [far, near]] {
-            assert_eq!(denied(&rules, &command).as_deref(), Some("fields.Context"));
-        }
-    }
-
-    #[test]
-    fn a_lone_star_fits_everything_and_two_after_a_slash_cross_others() {
-        for (glob, value, fits) in [("*", "a/b", true), ("a/*", "a/b/c", false), ("a/**", "a/b/c", true)] {
-            let rules = [rule(&["Originate"], &[("Channel", &[glob])])];
-            assert_eq!(
-                denied(&rules, &command("Originate", &[("Channel", value)])).is_none(),
-                fits,
-                "{glob}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_rule_for_one_server_is_not_for_another() {
-        let mut one = rule(&["Ping"], &[]);
-        one.servers = vec!["pbx2".into()];
-        assert!(denied(&[one.clone()], &command("Ping", &[])).is_some());
-        one.servers = vec!["pbx*".into()];
-        assert_eq!(denied(&[one], &command("Ping", &[])), None);
-    }
 }

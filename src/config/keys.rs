@@ -287,14 +287,18 @@ pub const COMMAND: &[Key] = &[
 
 /// Keys of `[[command.allow]]`.
 pub const ALLOW: &[Key] = &[
-    Key::required("actions", KeyKind::TextList, "Globs on the AMI action's name, in any case."),
+    Key::required(
+        "actions",
+        KeyKind::TextList,
+        "Globs on the AMI action's name, in any case. Dangerous actions (docs/commands.md) must be written out.",
+    ),
     Key::optional("servers", KeyKind::TextList, "Globs on the server's name; left out: every server."),
     Key::optional(
         "fields",
         KeyKind::ListMap,
         "Globs on fields: `fields.Context = [\"sales\"]`. Each named field must be given and every value of it must \
-         fit one of its globs. Fields that run programs or read secrets (Originate's Application and Data, \
-         Getvar's Variable, ...) are refused unless named here.",
+         fit one of its globs. Fields that run programs or dialplan or read secrets (Originate's Application, Data and \
+         Context, Getvar's Variable, ...) are refused unless named here.",
     ),
 ];
 
