@@ -25,6 +25,7 @@ use crate::{
         journal::Journal,
         pace::{Keeper, Pacer},
         policy::Policy,
+        shared::Shared,
     },
     config::{self, Config},
     filter::{Filter, Verdict},
@@ -49,6 +50,9 @@ const NOWHERE: &str = "unknown";
 const INLET_RETRY_MIN: Duration = Duration::from_millis(250);
 /// The longest wait after an inlet that could not be opened.
 const INLET_RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// How often a bus is asked how many commands wait there.
+const DEPTH_EVERY: Duration = Duration::from_secs(5);
 
 /// How much of the time for leaving commands in work may use up.
 const SHARE_FOR_COMMANDS: f64 = 0.7;
@@ -209,7 +213,8 @@ impl Daemon {
         let names = servers.keys().cloned().collect();
         let journal = Arc::new(journal);
         let keepers = keepers(&servers, &journal);
-        let engine = Engine::new(settings, policy, journal, servers, nowhere);
+        let shared = shared(config);
+        let engine = Engine::sharing(settings, policy, journal, servers, nowhere, shared);
         let recovered = engine.recover().await;
         let (unknown, calls) = recovered.with_context(|| format!("the journal {}", path.display()))?;
         if unknown + calls.count() > 0 {
@@ -219,6 +224,7 @@ impl Daemon {
             self.inlets.spawn(keeper.run(self.stop.clone()));
         }
         self.inlets.spawn(Arc::clone(&engine).look_up(calls, self.stop.clone()));
+        self.inlets.spawn(Arc::clone(&engine).release_unsent(self.stop.clone()));
         let scope = Scope { prefix: config.prefix.clone(), servers: names };
         for bus in config.buses.iter().filter(|bus| bus.takes_commands()) {
             let taking = take_commands(
@@ -230,6 +236,11 @@ impl Daemon {
                 self.give_up.clone(),
             );
             self.inlets.spawn(taking);
+            let (bridge, metrics) = (Arc::clone(&bus.bridge), self.metrics.bus(bus.name));
+            let stop = self.stop.clone();
+            self.inlets.spawn(async move {
+                stop.run_until_cancelled(watch_depth(bridge, metrics)).await;
+            });
         }
         Ok(())
     }
@@ -296,6 +307,28 @@ impl Drop for Daemon {
         self.stop.cancel();
         self.stop_reading.cancel();
         self.give_up.cancel();
+    }
+}
+
+/// The claims that commands of every bus share, where a bus holds them.
+fn shared(config: &Config) -> Option<Shared> {
+    let (bus, claims) = config.buses.iter().find_map(|bus| Some((bus.name, bus.bridge.claims()?)))?;
+    info!(bus, takeover = ?config.command.claim_takeover, "claims of commands are shared");
+    // Processes that share a consumer have one name, so the name alone would tell nobody which of them it was.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let instance = format!("{}@{}:{}", config.instance, host.trim(), std::process::id());
+    Some(Shared::new(claims, &config.prefix, &instance, config.command.claim_takeover))
+}
+
+/// Asks now and then how many commands wait on a bus.
+async fn watch_depth(bridge: SharedBridge, metrics: crate::metrics::BusMetrics) {
+    loop {
+        match bridge.commands_waiting().await {
+            Ok(Some(waiting)) => metrics.commands_waiting(waiting),
+            Ok(None) => {}
+            Err(fault) => tracing::debug!(bus = bridge.name(), %fault, "how many commands wait is not known"),
+        }
+        tokio::time::sleep(DEPTH_EVERY).await;
     }
 }
 

@@ -77,6 +77,11 @@ impl Writer {
         self.notice_of(&format!("{}-{loss}", self.origin), notice, sequence, at)
     }
 
+    /// What amibus has to say to one who asked, at no place in the log; no other message has the same `name`.
+    pub fn notice_aside(&self, name: &str, notice: &Notice<'_>, at: SystemTime) -> Message {
+        self.notice_of(&format!("{}-{name}", self.log), notice, 0, at)
+    }
+
     /// The message of a body that was written before; `None` where it was not written by amibus.
     pub fn read(&self, body: impl Into<Bytes>) -> Option<Message> {
         let body = body.into();

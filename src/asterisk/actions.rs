@@ -84,6 +84,8 @@ type Answer = Result<Reply, ActionFailure>;
 
 struct Request {
     action: Action,
+    /// Not to be written after this.
+    write_by: Instant,
     deadline: Instant,
     answer: oneshot::Sender<Answer>,
     claim: Claim,
@@ -142,6 +144,19 @@ impl Actions {
     /// # Errors
     /// See [`ActionFailure`]: they say whether Asterisk may have seen it.
     pub async fn run(&self, action: Action, deadline: Instant) -> Result<Reply, ActionFailure> {
+        self.run_by(action, deadline, deadline).await
+    }
+
+    /// The same with an action that must not be written after `write_by`, which may be before its `deadline`.
+    ///
+    /// # Errors
+    /// See [`Actions::run`].
+    pub async fn run_by(
+        &self,
+        action: Action,
+        write_by: Instant,
+        deadline: Instant,
+    ) -> Result<Reply, ActionFailure> {
         match *self.state.borrow() {
             State::Down | State::Silent => return Err(ActionFailure::NotConnected),
             State::LoggedIn => return Err(ActionFailure::NotBooted),
@@ -149,13 +164,13 @@ impl Actions {
         }
         let (answer, mut answered) = oneshot::channel();
         let claim = Claim::default();
-        let request = Request { action, deadline, answer, claim: claim.clone() };
-        match time::timeout_at(deadline.into(), self.requests.send(request)).await {
+        let request = Request { action, write_by, deadline, answer, claim: claim.clone() };
+        match time::timeout_at(write_by.min(deadline).into(), self.requests.send(request)).await {
             Err(_) => return Err(ActionFailure::NeverWritten),
             Ok(Err(_)) => return Err(ActionFailure::NotConnected),
             Ok(Ok(())) => {}
         }
-        for patience in [deadline, deadline + LATE] {
+        for patience in [write_by.min(deadline), deadline, deadline + LATE] {
             match time::timeout_at(patience.into(), &mut answered).await {
                 Ok(Ok(answer)) => return answer,
                 Err(_) | Ok(Err(_)) if claim.first() => return Err(ActionFailure::NeverWritten),
@@ -272,12 +287,12 @@ impl ActionSession {
 
     fn take(&mut self, request: Request, wire: &mut Wire, desk: &mut Desk) {
         // Nobody waits for it any more, or it would be late already.
-        if request.answer.is_closed() || request.deadline <= super::wire::now() || !request.claim.first() {
+        if request.answer.is_closed() || request.write_by <= super::wire::now() || !request.claim.first() {
             let _ = request.answer.send(Err(ActionFailure::NeverWritten));
             return;
         }
         self.token += 1;
-        match wire.send(&request.action, self.token, request.deadline) {
+        match wire.send(&request.action, self.token, request.write_by, request.deadline) {
             Ok(()) => drop(desk.waiting.insert(self.token, request.answer)),
             Err(_) => refuse(request),
         }

@@ -161,7 +161,7 @@ pub(super) async fn watch(
             }
         }
         for (action, token, within) in watch.wanted.drain(..) {
-            if let Err(error) = wire.send(&action, token, now() + within) {
+            if let Err(error) = wire.send(&action, token, now() + within, now() + within) {
                 tracing::debug!(server = settings.name, action = action.name(), %error, "not asked");
             }
         }

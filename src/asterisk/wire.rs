@@ -115,9 +115,15 @@ impl Wire {
         Ok(())
     }
 
-    /// Queues an action, to be answered before `deadline`.
-    pub(super) fn send(&mut self, action: &Action, token: u64, deadline: Instant) -> Result<(), SendError> {
-        self.session.send_until(action, token, deadline)?;
+    /// Queues an action, to be written before `write_by` and answered before `deadline`.
+    pub(super) fn send(
+        &mut self,
+        action: &Action,
+        token: u64,
+        write_by: Instant,
+        deadline: Instant,
+    ) -> Result<(), SendError> {
+        self.session.send_within(action, token, write_by, deadline)?;
         self.sending = true;
         Ok(())
     }

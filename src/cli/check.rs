@@ -93,6 +93,9 @@ fn commands(config: &Config) -> Result<(), Failure> {
         }
         (true, false) => {}
     }
+    if taking {
+        claims(config)?;
+    }
     if taking && !allow.is_empty() {
         say(&format!("commands   journal in {}; allowed:", config.spool.dir.display()))?;
     }
@@ -114,6 +117,25 @@ fn commands(config: &Config) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Whether several amibus may take the same commands.
+fn claims(config: &Config) -> Result<(), Failure> {
+    if let Some(bus) = config.buses.iter().find(|bus| bus.bridge.claims().is_some()) {
+        let silent = config.command.claim_takeover;
+        return say(&format!(
+            "claims     shared with every amibus on this {} (claims_bucket); one that is silent for {silent:?} counts as gone",
+            bus.name
+        ));
+    }
+    match config.buses.iter().find(|bus| bus.takes_commands() && bus.bridge.keeps_commands()) {
+        Some(bus) => say(&format!(
+            "claims     not shared: where several amibus take commands from this {}, one that is delivered to two of them \
+             may run twice (bus.nats.claims_bucket)",
+            bus.name
+        )),
+        None => Ok(()),
+    }
 }
 
 fn warning(text: &str) -> Result<(), Failure> {

@@ -6,7 +6,8 @@
 //! | `forbidden` | no rule permits it |
 //! | `unjudged` | it did not come to the rules: it cannot be read, its server is unknown, its id was used before, the journal fails |
 //! | `repeated` | delivered again: the recorded outcome is answered, nothing is run |
-//! | `recovered` | the outcome of a command that a dead process had begun |
+//! | `recovered` | the outcome of a command that a dead process had begun, this one's or another amibus |
+//! | `shared` | the rules let it through, and another amibus ran it: its outcome is answered. `shared_by` says which one |
 //! | `left` | amibus leaves before it ended: no outcome. What was not sent is left to its bus; what was, to the next start |
 //!
 //! A request has one line whichever way it goes: [`Audit`] writes it when it is dropped, where nothing else did.
@@ -18,7 +19,9 @@ use tracing::info;
 use super::{
     decode::{Command, Partial},
     error::{Code, CommandError},
+    journal::Open,
     response::Response,
+    shared::Ending,
 };
 
 /// The line of one request, until it is written.
@@ -42,6 +45,8 @@ struct Line<'a> {
     verdict: &'static str,
     outcome: Option<&'a str>,
     error: Option<&'a CommandError>,
+    /// Which amibus said so, where claims are shared.
+    shared_by: Option<&'a str>,
 }
 
 impl Audit {
@@ -82,6 +87,13 @@ impl Audit {
         self.write(&Line { id: Some(id), outcome: Some(outcome), ..self.line("repeated") });
     }
 
+    /// Another amibus ended it so; or we did, for one that seems gone.
+    pub(super) fn shared(&self, id: &str, ending: &Ending) {
+        let verdict = if ending.ours { "recovered" } else { "shared" };
+        let (outcome, shared_by) = (Some(&*ending.outcome), Some(&*ending.instance));
+        self.write(&Line { id: Some(id), outcome, shared_by, ..self.line(verdict) });
+    }
+
     fn line(&self, verdict: &'static str) -> Line<'_> {
         Line {
             bus: Some(self.bus),
@@ -92,6 +104,7 @@ impl Audit {
             verdict,
             outcome: None,
             error: None,
+            shared_by: None,
         }
     }
 
@@ -119,6 +132,7 @@ impl<'a> Line<'a> {
             verdict,
             outcome: Some(response.outcome.as_str()),
             error: response.error.as_ref(),
+            shared_by: None,
         }
     }
 
@@ -134,6 +148,7 @@ impl<'a> Line<'a> {
             outcome = self.outcome,
             code = self.error.map(|error| error.code.as_str()),
             field = self.error.and_then(|error| error.field.as_deref()),
+            shared_by = self.shared_by,
             "command"
         );
     }
@@ -148,6 +163,25 @@ pub(super) fn recovered(sender: Option<&str>, response: &Response) {
 pub(super) fn published(sender: Option<&str>, id: &str, server: &str, action: &str, data: &[u8]) {
     let data: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
     let outcome = data.get("outcome").and_then(serde_json::Value::as_str);
-    Line { bus: None, sender, id: Some(id), server, action, verdict: "recovered", outcome, error: None }
-        .write();
+    Line { outcome, ..recovered_line(sender, id, server, action) }.write();
+}
+
+/// The outcome of a command that a dead process had begun, as all share it.
+pub(super) fn recovered_elsewhere(call: &Open, ending: &Ending) {
+    let line = recovered_line(call.sender.as_deref(), &call.id, &call.server, &call.action);
+    Line { outcome: Some(&ending.outcome), shared_by: Some(&ending.instance), ..line }.write();
+}
+
+fn recovered_line<'a>(sender: Option<&'a str>, id: &'a str, server: &'a str, action: &'a str) -> Line<'a> {
+    Line {
+        bus: None,
+        sender,
+        id: Some(id),
+        server,
+        action,
+        verdict: "recovered",
+        outcome: None,
+        error: None,
+        shared_by: None,
+    }
 }

@@ -215,7 +215,7 @@ fn hash(server: &str, action: &str, wait: Wait, headers: &[(String, String)]) ->
     hex(&hash.finalize())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 

@@ -79,7 +79,14 @@ impl Engine {
 }
 
 impl Doubts {
-    async fn look(&self, name: &str, server: &Server, channel: &str, since: SystemTime) -> Option<Vec<u8>> {
+    /// An event that proves a call, of whichever amibus, sent at `since` or later.
+    pub(super) async fn look(
+        &self,
+        name: &str,
+        server: &Server,
+        channel: &str,
+        since: SystemTime,
+    ) -> Option<Vec<u8>> {
         let doubted = self.0.get(name)?;
         let (told, mut tell) = oneshot::channel();
         doubted.lock().push(Doubt { channel: channel.to_owned(), since, told });
@@ -125,7 +132,7 @@ async fn seek(name: &str, server: &Server, since: SystemTime, wanted: Vec<String
     found
 }
 
-async fn in_the_log(name: &str, dir: &Path, since: SystemTime, wanted: Vec<String>) -> Evidence {
+pub(super) async fn in_the_log(name: &str, dir: &Path, since: SystemTime, wanted: Vec<String>) -> Evidence {
     let dir = dir.to_path_buf();
     let logged = tokio::task::spawn_blocking(move || evidence::in_the_log(&dir, since, &wanted)).await;
     match logged {

@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use amibus_contract::{Bytes, Message, Rejection, Request};
@@ -25,14 +25,16 @@ use super::{
     audit::Audit,
     decode::{Command, Partial, decode},
     doubt::Doubts,
-    error::{Code, CommandError, Outcome},
+    error::{Code, CommandError},
     finals::Finals,
+    follow::Elsewhere,
     journal::{self, Claim, Journal, JournalError},
     pace::Pacer,
     policy::Policy,
     response::{self, Response},
-    send::{Call, Ended, Errand, build},
-    work::{InWork, Working, keeping},
+    send::build,
+    shared::{Hold, Shared},
+    work::{InWork, keeping},
 };
 use crate::{
     asterisk::Actions,
@@ -92,14 +94,16 @@ pub struct Nowhere {
 
 /// Everything that carries out commands.
 pub struct Engine {
-    settings: Settings,
+    pub(super) settings: Settings,
     policy: Policy,
     journal: Arc<Journal>,
     pub(super) servers: BTreeMap<String, Server>,
     /// For commands to servers that are not configured.
     pub(super) nowhere: Nowhere,
+    /// The claims that other amibus share, where a bus holds them.
+    pub(super) shared: Option<Shared>,
     /// The ids in work in this process, with their end.
-    running: InWork,
+    pub(super) running: InWork,
     /// The calls of a dead process that are still looked for.
     pub(super) looking_up: watch::Sender<BTreeSet<String>>,
     /// Counts the requests as they come in.
@@ -109,23 +113,25 @@ pub struct Engine {
 }
 
 /// What goes back for one request.
-struct Answer {
-    message: Message,
+pub(super) struct Answer {
+    pub(super) message: Message,
     /// Set when the request could not be read.
-    unreadable: Option<Rejection>,
+    pub(super) unreadable: Option<Rejection>,
 }
 
 /// What is known of a request beside its command.
-struct Circumstances<'a> {
-    audit: Audit,
+pub(super) struct Circumstances<'a> {
+    pub(super) audit: Audit,
     sender: Option<String>,
-    durable: bool,
+    pub(super) durable: bool,
+    /// How long ago its bus took it.
+    pub(super) age: Duration,
     /// The message's own identity on a durable bus.
     identity: Option<String>,
     body: Bytes,
     /// Its place among all requests.
-    arrival: u64,
-    stop: &'a CancellationToken,
+    pub(super) arrival: u64,
+    pub(super) stop: &'a CancellationToken,
 }
 
 impl Engine {
@@ -137,9 +143,32 @@ impl Engine {
         servers: BTreeMap<String, Server>,
         nowhere: Nowhere,
     ) -> Arc<Self> {
+        Self::sharing(settings, policy, journal, servers, nowhere, None)
+    }
+
+    /// The same, one of several that share their claims.
+    pub fn sharing(
+        settings: Settings,
+        policy: Policy,
+        journal: Arc<Journal>,
+        servers: BTreeMap<String, Server>,
+        nowhere: Nowhere,
+        shared: Option<Shared>,
+    ) -> Arc<Self> {
         let (running, looking_up) = (InWork::default(), watch::Sender::default());
         let (arrivals, doubts) = (AtomicU64::new(0), Doubts::new(servers.keys()));
-        Arc::new(Self { settings, policy, journal, servers, nowhere, running, looking_up, arrivals, doubts })
+        Arc::new(Self {
+            settings,
+            policy,
+            journal,
+            servers,
+            nowhere,
+            shared,
+            running,
+            looking_up,
+            arrivals,
+            doubts,
+        })
     }
 
     /// Carries out one request, answers and acknowledges it. A command that a durable bus keeps and that still waits
@@ -175,9 +204,11 @@ impl Engine {
             Err(unreadable) => unreadable.1.server.as_deref(),
         };
         let server = server.and_then(|name| self.servers.get(name));
-        let Request { sender, durable, identity, body, mut handle, .. } = request;
+        let Request { sender, durable, identity, sent_at, body, mut handle, .. } = request;
+        // A time to come is a clock that differs from ours.
+        let age = sent_at.and_then(|at| at.elapsed().ok()).unwrap_or_default();
         let audit = Audit::new(bus, sender.clone(), &decoded);
-        let circumstances = Circumstances { audit, sender, durable, identity, body, arrival, stop };
+        let circumstances = Circumstances { audit, sender, durable, age, identity, body, arrival, stop };
         let work = async {
             let answer = self.answer(decoded, &circumstances).await?;
             self.written(server, &answer.message).await;
@@ -286,7 +317,8 @@ impl Engine {
             Ok(Claim::Interrupted) => {
                 let error = CommandError::new(Code::Interrupted, INTERRUPTED);
                 let response = Response::of_error(Some(id.into()), &command.server, &command.action, error);
-                return Some(self.finish(server, id, how, response).await);
+                let hold = self.hold(id).await.ok().flatten();
+                return self.finish(server, id, how, response, hold.as_ref()).await.ok();
             }
             Ok(Claim::Reused) => {
                 let text =
@@ -303,53 +335,27 @@ impl Engine {
         self.blocking(move |journal| journal.recorded(&id, &hash)).await
     }
 
-    async fn run(
-        &self,
-        server: &Server,
-        id: &str,
-        command: &Command,
-        how: &Circumstances<'_>,
-    ) -> Option<Arc<Answer>> {
-        let _working = Working::new(&server.metrics);
-        let (settings, may_wait, stop) = (&self.settings, how.durable, how.stop);
-        let errand = Errand { settings, server, id, command, may_wait, arrival: how.arrival, stop };
-        let (own_id, same_id) = (id.to_owned(), id.to_owned());
-        let sending = async |call: Call| {
-            let Call { channel_id, pace } = call;
-            self.blocking(move |journal| journal.sending_call(&own_id, channel_id.as_deref(), &pace)).await
-        };
-        let accepted = async |answer: Vec<u8>| {
-            if let Err(error) = self.blocking(move |journal| journal.accepted(&same_id, &answer)).await {
-                warn!(id, %error, "the journal does not keep that Asterisk took it; a crash would make it unknown");
-            }
-        };
-        let since = SystemTime::now();
-        let ended = errand.run(sending, accepted).await;
-        let response = match ended {
-            Ended::Stopped => return None,
-            Ended::Sent(response) => self.without_doubt(server, id, command, since, response, stop).await?,
-            Ended::Unsent(response) if response.outcome == Outcome::Expired => response,
-            // Nothing was sent: the same id may be used again once the cause is gone.
-            Ended::Unsent(response) => {
-                let id = id.to_owned();
-                if let Err(error) = self.blocking(move |journal| journal.release(&id)).await {
-                    warn!(%error, "a claim could not be released; it is taken up when the command comes again");
-                }
-                return Some(self.unclaimed(Some(server), response, None, how));
-            }
-        };
-        Some(self.finish(server, id, how, response).await)
-    }
-
     /// Records the outcome, publishes it, and makes the answer. Goes on trying where the outcome cannot be recorded:
     /// until it is, nobody is told of it.
-    async fn finish(
+    pub(super) async fn finish(
         &self,
         server: &Server,
         id: &str,
         how: &Circumstances<'_>,
         response: Response,
-    ) -> Arc<Answer> {
+        hold: Option<&Hold<'_>>,
+    ) -> Result<Arc<Answer>, Elsewhere> {
+        if let Some(hold) = hold
+            && let Some(ending) = self.share(hold, &response).await?
+        {
+            // Ours: it was shared already, and the store's word of that was lost.
+            let tell = || match ending.ours {
+                true => how.audit.ended(&response),
+                false => how.audit.shared(id, &ending),
+            };
+            let message = self.adopt(Some(server), id, &response.action, &ending, tell).await;
+            return Ok(Arc::new(Answer { message, unreadable: None }));
+        }
         let message = loop {
             match self.record(id, Some(server), &response, || how.audit.ended(&response)).await {
                 Ok(message) => break message,
@@ -360,11 +366,11 @@ impl Engine {
             }
         };
         self.counted(Some(server), &response);
-        Arc::new(Answer { message, unreadable: None })
+        Ok(Arc::new(Answer { message, unreadable: None }))
     }
 
     /// An answer that the journal does not keep: nothing was claimed.
-    fn unclaimed(
+    pub(super) fn unclaimed(
         &self,
         server: Option<&Server>,
         response: Response,
@@ -381,7 +387,7 @@ impl Engine {
         metrics.finished(response.outcome.as_str()).inc();
     }
 
-    fn rejected(
+    pub(super) fn rejected(
         &self,
         server: Option<&Server>,
         id: Option<String>,
@@ -443,7 +449,7 @@ impl Engine {
     }
 }
 
-fn not_recorded(error: &JournalError) -> CommandError {
+pub(super) fn not_recorded(error: &JournalError) -> CommandError {
     let text = format!("the journal could not record it, so it was not sent: {error}");
     CommandError::new(Code::NotRecorded, text)
 }

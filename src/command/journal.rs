@@ -153,8 +153,8 @@ impl Journal {
         let connection = self.lock();
         let added = connection
             .prepare_cached(
-                "INSERT INTO command (id, payload_hash, server, action, sender, state, claimed_at, durable)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'claimed', ?6, ?7) ON CONFLICT DO NOTHING",
+                "INSERT INTO command (id, payload_hash, server, action, sender, state, claimed_at, durable, nonce)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'claimed', ?6, ?7, lower(hex(randomblob(16)))) ON CONFLICT DO NOTHING",
             )?
             .execute(params![
                 id,
@@ -340,7 +340,7 @@ impl Journal {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -357,7 +357,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     }
 }
 
-fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Open> {
+pub(super) fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Open> {
     let sent_at: Option<i64> = row.get(4)?;
     let sent_at = sent_at.map(time);
     Ok(Open {

@@ -13,10 +13,14 @@
 //! | `publish` | what a dead process had recorded, and maybe not published |
 //! | [`look`] | reading the journal, for a person |
 //! | [`pace`] | how many calls a second, and how many at once |
+//! | [`shared`] | the claim that several amibus share |
+//! | `attempt` | from a claim to an outcome |
+//! | `follow` | a command that another amibus has |
 //! | [`finals`] | what became of an Originate |
 //! | [`response`] | the one terminal outcome, and its message |
 //! | [`engine`] | the way through all of these |
 
+mod attempt;
 mod audit;
 mod channels;
 pub mod decode;
@@ -26,9 +30,11 @@ pub mod error;
 mod evidence;
 mod fields;
 pub mod finals;
+mod follow;
 pub mod journal;
 mod json;
 pub mod look;
+mod owned;
 pub mod pace;
 pub mod policy;
 mod publish;
@@ -37,7 +43,9 @@ pub mod recover;
 pub mod response;
 mod send;
 mod serve;
+pub mod shared;
 mod work;
 
 pub use engine::Engine;
 pub use error::{Code, CommandError, Outcome};
+pub use owned::Owned;

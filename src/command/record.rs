@@ -27,6 +27,34 @@ impl Engine {
         failpoint::hit("outcome_recorded");
         tell();
         let message = self.append(server, response);
+        self.keep(id, server, message).await
+    }
+
+    /// The same of a response's `data`.
+    pub(super) async fn record_data(
+        &self,
+        id: &str,
+        server: Option<&Server>,
+        action: &str,
+        outcome: &'static str,
+        data: Vec<u8>,
+        tell: impl FnOnce(),
+    ) -> Result<Message, JournalError> {
+        let (own_id, own_data) = (id.to_owned(), data.clone());
+        self.blocking(move |journal| journal.done(&own_id, outcome, &own_data)).await?;
+        failpoint::hit("outcome_recorded");
+        tell();
+        let (writer, spool) = self.place(server);
+        let message = response::append(writer, spool, Some(id), action, &data);
+        self.keep(id, server, message).await
+    }
+
+    async fn keep(
+        &self,
+        id: &str,
+        server: Option<&Server>,
+        message: Message,
+    ) -> Result<Message, JournalError> {
         if !self.written(server, &message).await {
             warn!(id, "an outcome is not written yet; the next start publishes it again");
             return Ok(message);

@@ -26,11 +26,13 @@ use tracing::{info, warn};
 use super::{
     audit,
     channels::{self, Listed},
-    engine::{Engine, Server},
+    doubt::in_the_log,
+    engine::{Engine, RECORD_RETRY, Server},
     error::{Code, CommandError},
     evidence::{self, Evidence},
     journal::{JournalError, Open},
     response::{Response, channel_id},
+    shared::Ending,
 };
 
 /// Commands of a dead process that are looked at in one go.
@@ -114,6 +116,11 @@ pub const READ_ONLY: &[&str] = &[
     "VoicemailUserStatus",
 ];
 
+/// Whether an action changes nothing, so that it may run twice.
+pub(super) fn is_read_only(action: &str) -> bool {
+    READ_ONLY.iter().any(|known| known.eq_ignore_ascii_case(action))
+}
+
 /// Originates that a dead process had begun to send, by server. Bounded by what it had in work.
 #[derive(Debug, Default)]
 pub struct Calls(BTreeMap<String, Vec<Open>>);
@@ -141,12 +148,13 @@ impl Engine {
             let Some(last) = open.last() else { break };
             after.clone_from(&last.id);
             for one in open {
-                let reads = READ_ONLY.iter().any(|action| action.eq_ignore_ascii_case(&one.action));
+                let reads = is_read_only(&one.action);
                 if reads && one.durable {
                     self.blocking(move |journal| journal.unsend(&one.id)).await?;
-                } else if one.action.eq_ignore_ascii_case("Originate")
-                    && self.servers.contains_key(&one.server)
+                } else if (self.shared.is_some() && !reads)
+                    || (one.is_originate() && self.servers.contains_key(&one.server))
                 {
+                    // Where claims are shared, its outcome is agreed on with others, who may be away.
                     calls.0.entry(one.server.clone()).or_default().push(one);
                 } else {
                     let response = unknown(&one);
@@ -183,12 +191,20 @@ impl Engine {
     }
 
     async fn look_up_on(&self, name: &str, calls: Vec<Open>) {
-        let Some(server) = self.servers.get(name) else { return };
+        let Some(server) = self.servers.get(name) else {
+            for call in &calls {
+                self.recovered(None, call, &unknown(call)).await;
+            }
+            return;
+        };
         let mut channels: BTreeMap<String, Open> =
             calls.into_iter().map(|call| (channel_id(name, &call.id), call)).collect();
         self.look_into_the_log(name, server, &mut channels).await;
-        let wanted: Vec<String> =
-            channels.iter().filter(|(_, call)| call.response.is_none()).map(|(id, _)| id.clone()).collect();
+        let wanted: Vec<String> = channels
+            .iter()
+            .filter(|(_, call)| call.response.is_none() && call.is_originate())
+            .map(|(id, _)| id.clone())
+            .collect();
         if !wanted.is_empty() {
             match tokio::time::timeout(LOOK_UP_WAIT, living(name, server, &wanted)).await {
                 Ok(found) => {
@@ -208,7 +224,7 @@ impl Engine {
                 }
                 None => unknown(call),
             };
-            self.recovered(server, call, &response).await;
+            self.recovered(Some(server), call, &response).await;
         }
     }
 
@@ -217,13 +233,8 @@ impl Engine {
             return;
         }
         let since = channels.values().filter_map(|call| call.sent_at).min().unwrap_or(SystemTime::UNIX_EPOCH);
-        let (dir, wanted) = (server.spool_dir.clone(), channels.keys().cloned().collect::<Vec<_>>());
-        let logged = tokio::task::spawn_blocking(move || evidence::in_the_log(&dir, since, &wanted)).await;
-        match logged {
-            Ok(Ok(found)) => self.proven(server, channels, found).await,
-            Ok(Err(error)) => warn!(server = name, %error, "the spool cannot be searched for calls"),
-            Err(error) => warn!(server = name, %error, "the spool could not be searched for calls"),
-        }
+        let found = in_the_log(name, &server.spool_dir, since, channels.keys().cloned().collect()).await;
+        self.proven(server, channels, found).await;
     }
 
     /// Records `executed` for the calls of which there is evidence.
@@ -233,40 +244,74 @@ impl Engine {
             let (answer, event) = (call.response.clone(), Some(event));
             let response = Response::of_evidence(&call.id, &call.server, &call.action, answer, event);
             info!(id = call.id, server = call.server, channel, "a call begun before a crash was found");
-            self.recovered(server, &call, &response).await;
+            self.recovered(Some(server), &call, &response).await;
         }
     }
 
     /// Records the outcome of one, tells it, and ends the wait of whoever asked for it again.
-    async fn recovered(&self, server: &Server, call: &Open, response: &Response) {
-        let tell = || audit::recovered(call.sender.as_deref(), response);
-        while let Err(error) = self.record(&call.id, Some(server), response, tell).await {
-            tracing::error!(id = call.id, %error, "an outcome cannot be recorded; trying again");
-            tokio::time::sleep(super::engine::RECORD_RETRY).await;
+    async fn recovered(&self, server: Option<&Server>, call: &Open, response: &Response) {
+        if let Some(ending) = self.shared_before(call, response).await {
+            let tell = || audit::recovered_elsewhere(call, &ending);
+            self.adopt(server, &call.id, &call.action, &ending, tell).await;
+        } else {
+            let tell = || audit::recovered(call.sender.as_deref(), response);
+            while let Err(error) = self.record(&call.id, server, response, tell).await {
+                tracing::error!(id = call.id, %error, "an outcome cannot be recorded; trying again");
+                tokio::time::sleep(RECORD_RETRY).await;
+            }
+            server
+                .map_or(&self.nowhere.metrics, |server| &server.metrics)
+                .finished(response.outcome.as_str())
+                .inc();
         }
-        server.metrics.finished(response.outcome.as_str()).inc();
         self.looking_up.send_modify(|ids| {
             ids.remove(&call.id);
         });
     }
 
-    /// Tells of commands that were never sent and that nobody delivers again, and forgets them: whoever sent one may send it
-    /// again under its id.
+    /// Forgets the commands that were never sent and that nobody delivers again. Where claims are shared, our nonce is
+    /// needed to give them back first: [`Engine::release_unsent`] does both.
     async fn release_left_behind(&self) -> Result<(), JournalError> {
-        loop {
+        while self.shared.is_none() {
             let left = self.blocking(|journal| journal.left_behind(RECOVERED_AT_ONCE)).await?;
             if left.is_empty() {
-                return Ok(());
+                break;
             }
             for one in left {
-                let error = CommandError::new(Code::Unavailable, "amibus was ended before it was sent");
-                let response = Response::of_error(Some(one.id.clone()), &one.server, &one.action, error);
-                let server = self.servers.get(&one.server);
-                let message = self.append(server, &response);
-                self.written(server, &message).await;
-                audit::recovered(one.sender.as_deref(), &response);
-                self.blocking(move |journal| journal.release(&one.id)).await?;
+                self.forget_unsent(one).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Tells of a command that was never sent and that nobody delivers again, and forgets it: whoever sent it may send it
+    /// again under its id.
+    pub(super) async fn forget_unsent(&self, one: Open) -> Result<(), JournalError> {
+        let error = CommandError::new(Code::Unavailable, "amibus was ended before it was sent");
+        let response = Response::of_error(Some(one.id.clone()), &one.server, &one.action, error);
+        let server = self.servers.get(&one.server);
+        let message = self.append(server, &response);
+        self.written(server, &message).await;
+        audit::recovered(one.sender.as_deref(), &response);
+        self.blocking(move |journal| journal.release(&one.id)).await.map(drop)
+    }
+
+    /// Agrees on the outcome with the other amibus, where claims are shared. Answers the one that counts instead of ours.
+    async fn shared_before(&self, call: &Open, response: &Response) -> Option<Ending> {
+        loop {
+            match self.hold(&call.id).await {
+                Ok(None) => return None,
+                Ok(Some(hold)) => {
+                    if let Ok(before) = self.share(&hold, response).await {
+                        return before;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(id = call.id, %error, "the journal cannot be read; trying again")
+                }
+            }
+            // Another one claimed it, since the store lost our claim: its outcome counts.
+            tokio::time::sleep(RECORD_RETRY).await;
         }
     }
 }

@@ -187,6 +187,23 @@ impl Response {
         out
     }
 
+    /// The same in at most so many bytes, where it is longer without what Asterisk said, and saying so.
+    pub fn data_within(&self, most: usize) -> Vec<u8> {
+        let data = self.data();
+        if data.len() <= most {
+            return data;
+        }
+        let mut short = Self { response: None, events: Vec::new(), ..self.clone() };
+        if short.error.is_none() {
+            let text = format!(
+                "what Asterisk answered has {} bytes, more than is shared among several amibus; it is left out",
+                data.len()
+            );
+            short.error = Some(CommandError::new(Code::ListTooLong, text));
+        }
+        short.data()
+    }
+
     fn plain(id: &str, command: &Command) -> Self {
         Self {
             id: Some(id.to_owned()),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use amibus_ami::Action;
+use amibus_contract::Fault;
 use jiff::Timestamp;
 use tokio::{sync::SemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ pub(super) struct Errand<'a> {
     pub(super) server: &'a Server,
     pub(super) id: &'a str,
     pub(super) command: &'a Command,
+    /// Not to be written after this.
+    pub(super) deadline: Option<Instant>,
     /// Whether the bus keeps the command meanwhile, so that it may wait for the server.
     pub(super) may_wait: bool,
     /// Its place among all commands.
@@ -57,8 +60,18 @@ pub(super) enum Ended {
     Sent(Response),
     /// With this outcome, and for certain nothing was sent.
     Unsent(Response),
+    /// Nothing was sent: another amibus has it, or the store of claims did not answer.
+    NotClaimed(Option<Fault>),
     /// amibus is leaving and nothing was sent: the bus delivers the command again.
     Stopped,
+}
+
+/// Why nothing may be written yet.
+pub(super) enum NotBegun {
+    /// The journal cannot keep that it is sent, in its words.
+    NotRecorded(String),
+    /// Another amibus has it; or why the claim could not be shared.
+    NotClaimed(Option<Fault>),
 }
 
 /// Why an errand ended before anything was sent.
@@ -78,13 +91,13 @@ impl Errand<'_> {
     /// `record_accepted` is told of Asterisk's Success first.
     ///
     /// Where the connection breaks before a byte was written, a command that may wait does so, within its deadline.
-    pub(super) async fn run<E: std::fmt::Display>(
+    pub(super) async fn run(
         &self,
-        record_sending: impl AsyncFnOnce(Call) -> Result<(), E>,
+        record_sending: impl AsyncFnOnce(Call) -> Result<(), NotBegun>,
         record_accepted: impl AsyncFnOnce(Vec<u8>),
     ) -> Ended {
         let channel_id = response::channel_id(&self.command.server, self.id);
-        let deadline = self.deadline();
+        let deadline = self.deadline;
         let prepared = async {
             let action = build(self.command, Some(&channel_id))?;
             Ok::<_, Hindered>((action, self.turn(deadline, &channel_id).await?))
@@ -98,10 +111,13 @@ impl Errand<'_> {
             .then(|| self.server.finals.expect(&channel_id));
         let call = is_originate(self.command)
             .then(|| Call { channel_id: Some(channel_id.clone()), pace: turn.limits() });
-        failpoint::hit("shared_claimed");
-        if let Err(error) = record_sending(call.unwrap_or_default()).await {
-            let text = format!("the journal could not record it, so it was not sent: {error}");
-            return Ended::Unsent(self.failed(CommandError::new(Code::NotRecorded, text)));
+        match record_sending(call.unwrap_or_default()).await {
+            Ok(()) => {}
+            Err(NotBegun::NotClaimed(fault)) => return Ended::NotClaimed(fault),
+            Err(NotBegun::NotRecorded(error)) => {
+                let text = format!("the journal could not record it, so it was not sent: {error}");
+                return Ended::Unsent(self.failed(CommandError::new(Code::NotRecorded, text)));
+            }
         }
         failpoint::hit("sending_recorded");
         let sent = loop {
@@ -111,7 +127,14 @@ impl Errand<'_> {
                 return Ended::Sent(self.failed(deadline_passed(self.command)));
             }
             let answer_by = Instant::now() + self.server.action_deadline;
-            match self.server.actions.run(action.clone(), answer_by.into_std()).await {
+            let write_by = deadline.unwrap_or(answer_by).min(answer_by);
+            match self.server.actions.run_by(action.clone(), write_by.into_std(), answer_by.into_std()).await
+            {
+                // However long it lay in a queue on the way to the socket: nothing is written too late.
+                Err(failure) if never_written(&failure) && passed(deadline) => {
+                    turn.take_back();
+                    return Ended::Sent(self.failed(deadline_passed(self.command)));
+                }
                 Err(failure) if never_written(&failure) && self.may_wait => {
                     turn.take_back();
                     match self.turn(deadline, &channel_id).await {
@@ -218,14 +241,6 @@ impl Errand<'_> {
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let left = match self.command.deadline {
-            Some(at) => Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default(),
-            None => self.settings.default_deadline?,
-        };
-        Instant::now().checked_add(left)
-    }
-
     fn failed(&self, error: CommandError) -> Response {
         Response::of_error(Some(self.id.to_owned()), &self.command.server, &self.command.action, error)
     }
@@ -249,6 +264,15 @@ impl Turn<'_> {
             grant.take_back();
         }
     }
+}
+
+/// Until when a command may be written that its bus took `age` ago.
+pub(super) fn deadline(settings: &Settings, command: &Command, age: Duration) -> Option<Instant> {
+    let left = match command.deadline {
+        Some(at) => Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default(),
+        None => settings.default_deadline?.saturating_sub(age),
+    };
+    Instant::now().checked_add(left)
 }
 
 /// The action as it will be sent; Originate with what amibus adds to it.

@@ -46,6 +46,19 @@ impl InWork {
     }
 }
 
+impl InWork {
+    /// The turn, unless somebody else works on this id.
+    pub(super) fn try_turn<'a>(&'a self, id: &'a str) -> Option<Turn<'a>> {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        if ids.contains_key(id) {
+            return None;
+        }
+        let (end, ended) = watch::channel(());
+        ids.insert(id.to_owned(), ended);
+        Some(Turn { all: self, id, _end: end })
+    }
+}
+
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.all.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(self.id);

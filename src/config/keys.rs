@@ -268,7 +268,8 @@ pub const COMMAND: &[Key] = &[
         "default_deadline",
         KeyKind::Duration,
         "5min",
-        "How long after its arrival a command without a deadline of its own may still be sent.",
+        "How long a command without a deadline of its own may still be sent: since its bus took it, where the bus tells \
+         (JetStream, Kafka), else since it came.",
     ),
     Key::with_default(
         "final_timeout",
@@ -282,6 +283,13 @@ pub const COMMAND: &[Key] = &[
         KeyKind::Duration,
         "7d",
         "How long the outcomes of commands are kept, so that a repeated id is recognised.",
+    ),
+    Key::with_default(
+        "claim_takeover",
+        KeyKind::Duration,
+        "5min",
+        "Where several amibus share their claims (`bus.nats.claims_bucket`): how long nothing may be heard of one that \
+         sends a command until another one tells what became of it. The owner renews its claim every third of it.",
     ),
 ];
 

@@ -18,6 +18,9 @@ pub const MIN_SPOOL_BYTES: u64 = 1024 * 1024;
 /// The least and the greatest `max_command_bytes`.
 pub const COMMAND_BYTES: (u64, u64) = (256, 16 * 1024 * 1024);
 
+/// The least time after which the owner of a claim may count as gone: its renewals need some.
+const LEAST_TAKEOVER: Duration = Duration::from_secs(3);
+
 /// `[spool]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
@@ -44,6 +47,8 @@ pub struct CommandConfig {
     pub final_timeout: Duration,
     /// How long outcomes are kept.
     pub journal_max_age: Duration,
+    /// How long the owner of a shared claim may be silent.
+    pub claim_takeover: Duration,
     /// What commands may do; empty: nothing.
     pub allow: Vec<policy::Rule>,
     /// How many calls a second, and how many at once; empty: any number.
@@ -143,6 +148,9 @@ pub(super) fn command(root: &Table, servers: &[&str], faults: &mut Faults<'_>) -
         pace = super::pace::limits(table.0.get("pace"), servers, faults);
     }
     let duration = |key: &str| section.values.duration(key).unwrap_or_default();
+    if section.values.duration("claim_takeover").is_some_and(|within| within < LEAST_TAKEOVER) {
+        section.note(faults, "claim_takeover", format!("must be at least {} s", LEAST_TAKEOVER.as_secs()));
+    }
     for key in ["default_deadline", "final_timeout", "journal_max_age"] {
         if section.values.duration(key) == Some(Duration::ZERO) {
             section.note(faults, key, "must be longer than nothing");
@@ -156,6 +164,7 @@ pub(super) fn command(root: &Table, servers: &[&str], faults: &mut Faults<'_>) -
         default_deadline: duration("default_deadline"),
         final_timeout: duration("final_timeout"),
         journal_max_age: duration("journal_max_age"),
+        claim_takeover: duration("claim_takeover"),
         allow,
         pace,
     }

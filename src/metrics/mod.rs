@@ -128,6 +128,7 @@ pub struct BusMetrics {
     pub commands_dead_lettered: Counter,
     latency: Histogram,
     faults: Family<FaultLabels, Counter>,
+    commands_on_bus: Family<BusLabel, Gauge>,
     name: &'static str,
 }
 
@@ -135,6 +136,12 @@ impl BusMetrics {
     /// Records how long a message took from being read from Asterisk to being safe on this bus.
     pub fn latency(&self, took: Duration) {
         self.latency.observe(took.as_secs_f64());
+    }
+
+    /// How many commands wait on the bus. A bus that keeps none has no such number.
+    pub fn commands_waiting(&self, count: u64) {
+        let waiting = self.commands_on_bus.get_or_create_owned(&BusLabel { bus: self.name });
+        waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// The faults of this kind (a [`amibus_contract::FaultKind`] as a word).
@@ -172,6 +179,7 @@ pub struct Metrics {
     faults: Family<FaultLabels, Counter>,
     commands_received: Family<BusLabel, Counter>,
     commands_dead_lettered: Family<BusLabel, Counter>,
+    commands_on_bus: Family<BusLabel, Gauge>,
     commands: Family<OutcomeLabels, Counter>,
     commands_running: Family<ServerLabel, Gauge>,
     pace: PaceFamilies,
@@ -211,6 +219,11 @@ impl Default for Metrics {
                 r,
                 "commands_dead_lettered",
                 "Commands that could not be read, put on the bus's dead-letter topic.",
+            ),
+            commands_on_bus: add(
+                r,
+                "commands_on_bus",
+                "Commands that wait on a durable bus, taken by nobody yet.",
             ),
             commands: add(r, "commands", "Commands that ended, by outcome."),
             commands_running: add(r, "commands_running", "Commands being worked on."),
@@ -284,6 +297,7 @@ impl Metrics {
             commands_dead_lettered: self.commands_dead_lettered.get_or_create_owned(&label),
             latency: self.latency.get_or_create_owned(&label),
             faults: self.faults.clone(),
+            commands_on_bus: self.commands_on_bus.clone(),
             name: bus,
         }
     }

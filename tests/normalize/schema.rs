@@ -104,6 +104,7 @@ fn decodes(command: &Value) -> bool {
         server: Some("pbx1".to_owned()),
         action: Some("Originate".to_owned()),
         identity: None,
+        sent_at: None,
         sender: None,
         durable: false,
         reply_wanted: false,

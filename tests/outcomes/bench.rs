@@ -17,6 +17,7 @@ use amibus::{
         journal::{Claim, Journal},
         pace::{Keeper, Limit, Pacer},
         policy::{Policy, Rule},
+        shared::Shared,
     },
     filter::Filter,
     health::Health,
@@ -39,7 +40,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(super) struct Bench {
-    pub(super) sim: Sim,
+    pub(super) sim: Arc<Sim>,
     pub(super) engine: Arc<Engine>,
     pub(super) journal: Arc<Journal>,
     settings: Arc<ServerSettings>,
@@ -77,7 +78,12 @@ impl Bench {
 
     async fn with(talk: Duration, change: impl FnOnce(&mut Limits)) -> Self {
         let options = SimOptions { ring: Duration::from_millis(10), talk, ..SimOptions::default() };
-        let sim = Sim::start(options).await.expect("a simulated Asterisk");
+        let sim = Arc::new(Sim::start(options).await.expect("a simulated Asterisk"));
+        Self::at(sim, change, None).await
+    }
+
+    /// One of several that share an Asterisk, and their claims.
+    pub(super) async fn at(sim: Arc<Sim>, change: impl FnOnce(&mut Limits), shared: Option<Shared>) -> Self {
         let target = Target::Ami { host: "127.0.0.1".into(), port: sim.addr().port() };
         let ids = asterisk::action_ids();
         let mut settings = ServerSettings::new("pbx1", target, "amibus", "amibus".into(), ids);
@@ -97,8 +103,8 @@ impl Bench {
         let (actions, session) = Actions::new(Arc::clone(&settings));
         tokio::spawn(session.run(stop.clone()));
         let metrics = Metrics::default();
-        let engine =
-            engine(&journal, &actions, (&writer, &spool, &finals, directory.path()), &metrics, &rules());
+        let parts = (&writer, &spool, &finals, directory.path());
+        let engine = engine(&journal, &actions, parts, &metrics, &rules(), shared);
         let guard = stop.clone().drop_guard();
         let bench = Self {
             sim,
@@ -125,7 +131,7 @@ impl Bench {
         self.pacer = Pacer::new("pbx1", limits, metrics).expect("globs");
         let parts = (&self.writer, &self.spool, &self.finals, self.directory.path());
         let pacer = self.pacer.clone();
-        self.engine = paced(&self.journal, &self.actions, parts, &self.metrics, &rules(), pacer);
+        self.engine = paced(&self.journal, &self.actions, parts, &self.metrics, &rules(), pacer, None);
         let keeper = Keeper {
             server: "pbx1".into(),
             pacer: self.pacer.clone().expect("a limit"),
@@ -191,7 +197,7 @@ impl Bench {
     /// The same under other rules.
     pub(super) async fn ask_denied(&self, request: Request) -> Asked {
         let parts = (&self.writer, &self.spool, &self.finals, self.directory.path());
-        let denying = engine(&self.journal, &self.actions, parts, &self.metrics, &[]);
+        let denying = engine(&self.journal, &self.actions, parts, &self.metrics, &[], None);
         ask(&denying, request, &CancellationToken::new()).await
     }
 
@@ -211,7 +217,7 @@ impl Bench {
             ),
         ];
         let servers = servers.map(|(name, server)| (name.to_owned(), server));
-        engine_of(&self.journal, BTreeMap::from(servers), &self.metrics, &rules())
+        engine_of(&self.journal, BTreeMap::from(servers), &self.metrics, &rules(), None)
     }
 
     /// Claims a command of a bus that delivers nothing again.
@@ -245,7 +251,7 @@ impl Bench {
         let ready = actions.ready().wait_for(|ready| *ready).await.map(|ready| *ready);
         assert!(ready.expect("the session runs"));
         let parts = (&self.writer, &self.spool, &self.finals, self.directory.path());
-        let engine = engine(&self.journal, &actions, parts, &self.metrics, &rules());
+        let engine = engine(&self.journal, &actions, parts, &self.metrics, &rules(), None);
         ask(&engine, request, &CancellationToken::new()).await
     }
 
@@ -317,6 +323,7 @@ pub(super) fn request(body: &str) -> Request {
         server: None,
         action: None,
         identity: None,
+        sent_at: None,
         sender: None,
         durable: false,
         reply_wanted: true,
@@ -347,8 +354,9 @@ fn engine(
     (writer, spool, finals, dir): (&Arc<Writer>, &Arc<Spool>, &Arc<Finals>, &Path),
     metrics: &Metrics,
     rules: &[Rule],
+    shared: Option<Shared>,
 ) -> Arc<Engine> {
-    paced(journal, actions, (writer, spool, finals, dir), metrics, rules, None)
+    paced(journal, actions, (writer, spool, finals, dir), metrics, rules, None, shared)
 }
 
 fn paced(
@@ -358,10 +366,11 @@ fn paced(
     metrics: &Metrics,
     rules: &[Rule],
     pacer: Option<Arc<Pacer>>,
+    shared: Option<Shared>,
 ) -> Arc<Engine> {
     let parts = (writer, spool, finals, dir.join("spool"));
     let server = Server { pacer, ..server(actions, parts, metrics.commands("pbx1")) };
-    engine_of(journal, BTreeMap::from([("pbx1".to_owned(), server)]), metrics, rules)
+    engine_of(journal, BTreeMap::from([("pbx1".to_owned(), server)]), metrics, rules, shared)
 }
 
 fn server(
@@ -387,6 +396,7 @@ fn engine_of(
     servers: BTreeMap<String, Server>,
     metrics: &Metrics,
     rules: &[Rule],
+    shared: Option<Shared>,
 ) -> Arc<Engine> {
     let policy = Policy::new(rules).expect("globs");
     let nowhere =
@@ -396,7 +406,7 @@ fn engine_of(
         default_deadline: Some(Duration::from_millis(400)),
         final_timeout: Duration::from_millis(300),
     };
-    Engine::new(settings, policy, Arc::clone(journal), servers, nowhere)
+    Engine::sharing(settings, policy, Arc::clone(journal), servers, nowhere, shared)
 }
 
 fn rules() -> [Rule; 2] {

@@ -5,6 +5,7 @@ mod bench;
 mod pace;
 mod real;
 mod recovery;
+mod shared;
 
 use std::time::Duration;
 
@@ -336,6 +337,57 @@ async fn who_waits_is_told_at_once_however_many_kept_commands_wait() {
     tokio::join!(many, one);
 }
 
+#[tokio::test]
+async fn what_lies_in_a_queue_past_its_deadline_is_never_written() {
+    // One action at a time, and an Asterisk that stands still: the second waits on its way to the socket.
+    let bench = Bench::with_limits(|limits| limits.pending_actions = 1).await;
+    bench.sim.stall(Duration::from_secs(1));
+    let late = async {
+        while bench.shown("first").is_none_or(|entry| entry.state != "sending") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let deadline = jiff::Timestamp::now() + Duration::from_millis(200);
+        let body = format!(
+            r#"{{"server":"pbx1","action":"Originate","id":"late","deadline":"{deadline}",
+                "fields":{{"Channel":"Local/1@s","Application":"Wait"}}}}"#
+        );
+        let mut late = request(&body);
+        late.durable = true;
+        bench.ask(late).await
+    };
+    let first = bench.ask(request(r#"{"server":"pbx1","action":"NoSuchAction","id":"first"}"#));
+    let (first, late) = tokio::join!(first, late);
+    ended(&first.response, "unknown", Code::NoAnswer);
+    ended(&late.response, "expired", Code::DeadlinePassed);
+    let seen = async {
+        while !bench.sim.actions().iter().any(|action| action.starts_with(b"Action: NoSuchAction")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), seen).await.expect("Asterisk goes on");
+    let again = bench.ask(request(r#"{"server":"pbx1","action":"Ping"}"#)).await;
+    assert_eq!(again.response["data"]["outcome"], "executed", "{}", again.response);
+    assert!(bench.sim.originates().is_empty(), "nor later");
+}
+
+#[tokio::test]
+async fn the_default_deadline_counts_from_when_the_bus_took_it() {
+    let bench = Bench::connected().await;
+    let sent = |id: &str, age: Duration, ahead: Duration| {
+        let mut sent = request(&format!(r#"{{"server":"pbx1","action":"Ping","id":"{id}"}}"#));
+        sent.sent_at = Some(std::time::SystemTime::now() - age + ahead);
+        sent
+    };
+    let (old, none) = (Duration::from_secs(3600), Duration::ZERO);
+    ended(&bench.ask(sent("old", old, none)).await.response, "expired", Code::DeadlinePassed);
+    let ahead = bench.ask(sent("ahead", none, old)).await.response;
+    assert_eq!(ahead["data"]["outcome"], "executed", "a clock that is ahead: {ahead}");
+    let own = r#"{"server":"pbx1","action":"Ping","id":"own","deadline":"2099-01-01T00:00:00Z"}"#;
+    let mut own = request(own);
+    own.sent_at = Some(std::time::SystemTime::now() - old);
+    assert_eq!(bench.ask(own).await.response["data"]["outcome"], "executed", "its own deadline counts");
+}
+
 /// `list_incomplete` needs an Asterisk that answers and then falls silent within its list.
 #[tokio::test]
 async fn a_list_that_does_not_end_is_told() {
@@ -348,7 +400,7 @@ async fn a_list_that_does_not_end_is_told() {
 
 #[test]
 fn every_code_is_tested_here() {
-    let source = concat!(include_str!("mod.rs"), include_str!("recovery.rs"));
+    let source = concat!(include_str!("mod.rs"), include_str!("recovery.rs"), include_str!("shared.rs"));
     let missing: Vec<_> = Code::ALL.iter().filter(|c| !source.contains(&format!("Code::{c:?}"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

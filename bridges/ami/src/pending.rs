@@ -43,6 +43,8 @@ struct Entry {
     number: u64,
     purpose: Purpose,
     action: String,
+    /// Not to be written after this.
+    write_by: Instant,
     deadline: Instant,
     written: bool,
     state: State,
@@ -88,7 +90,7 @@ impl Pending {
         id: ActionId,
         purpose: Purpose,
         action: &str,
-        deadline: Instant,
+        (write_by, deadline): (Instant, Instant),
         limits: &Limits,
     ) {
         self.next_number += 1;
@@ -96,6 +98,7 @@ impl Pending {
             number: self.next_number,
             purpose,
             action: action.to_owned(),
+            write_by,
             deadline,
             written: false,
             state: State::Waiting,
@@ -107,13 +110,13 @@ impl Pending {
     /// Its bytes are about to be handed out to be written. `false`: it is a caller's and late, so they must not.
     pub(crate) fn set_written(&mut self, id: &ActionId, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(id) else { return true };
-        entry.written = !entry.is_open() || entry.deadline > now;
+        entry.written = !entry.is_open() || entry.write_by > now;
         entry.written
     }
 
-    /// The earliest deadline of an open entry, or of one whose list has ended.
+    /// The earliest deadline of an open entry (of one that is not written, that for writing it), or of one whose list has ended.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.entries.values().filter(|entry| entry.expires()).map(|entry| entry.deadline).min()
+        self.entries.values().filter(|entry| entry.expires()).map(Entry::due).min()
     }
 
     /// The latest deadline of an open entry that was written.
@@ -219,7 +222,7 @@ impl Pending {
         let due: Vec<ActionId> = self
             .entries
             .iter()
-            .filter(|(_, entry)| entry.expires() && entry.deadline <= now)
+            .filter(|(_, entry)| entry.expires() && entry.due() <= now)
             .map(|(id, _)| id.clone())
             .collect();
         let mut expired = Vec::new();
@@ -304,6 +307,11 @@ impl Entry {
     fn is_open(&self) -> bool {
         matches!(self.purpose, Purpose::Caller(_))
             && !matches!(self.state, State::Swallowing(_) | State::Ended)
+    }
+
+    /// When something is to be done about it.
+    fn due(&self) -> Instant {
+        if self.written { self.deadline } else { self.write_by }
     }
 
     /// Whether something is to be done at its deadline.

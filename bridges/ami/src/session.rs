@@ -186,8 +186,23 @@ impl Session {
         token: u64,
         deadline: Instant,
     ) -> Result<ActionId, SendError> {
+        self.send_within(action, token, deadline, deadline)
+    }
+
+    /// Queues an action, to be written before `write_by` and answered before `deadline`. What is late for being written is
+    /// reported as timed out and never written, at its `deadline` at the latest.
+    ///
+    /// # Errors
+    /// Nothing was queued, and nothing will be reported for it.
+    pub fn send_within(
+        &mut self,
+        action: &Action,
+        token: u64,
+        write_by: Instant,
+        deadline: Instant,
+    ) -> Result<ActionId, SendError> {
         self.check_send()?;
-        Ok(self.enqueue(action, Purpose::Caller(token), deadline))
+        Ok(self.enqueue(action, Purpose::Caller(token), write_by.min(deadline), deadline))
     }
 
     /// Whether an action could be sent now.
@@ -208,7 +223,7 @@ impl Session {
     /// Queues a `Logoff`, so that Asterisk closes the connection. Does nothing before the login.
     pub fn logoff(&mut self, now: Instant) {
         if let (State::Ready, Ok(action)) = (&self.state, Action::new("Logoff")) {
-            self.enqueue(&action, Purpose::Own, now);
+            self.enqueue_own(&action, now);
         }
     }
 
@@ -242,7 +257,7 @@ impl Session {
         };
         sink(Output::Banner(version));
         let action = self.credentials.first_action().map_err(SessionError::Unsendable)?;
-        let id = self.enqueue(&action, Purpose::Own, now);
+        let id = self.enqueue_own(&action, now);
         self.state = match self.config.login {
             LoginMethod::Md5 => State::Challenge(id),
             LoginMethod::Plain => State::Login(id),
@@ -294,7 +309,7 @@ impl Session {
                 });
             };
             let action = self.credentials.answer(challenge).map_err(SessionError::Unsendable)?;
-            self.state = State::Login(self.enqueue(&action, Purpose::Own, now));
+            self.state = State::Login(self.enqueue_own(&action, now));
             return Ok(());
         }
         if !frame.is_success() {
@@ -305,9 +320,21 @@ impl Session {
         Ok(())
     }
 
-    fn enqueue(&mut self, action: &Action, purpose: Purpose, deadline: Instant) -> ActionId {
+    /// One of the session's own, whose answer nobody waits for.
+    fn enqueue_own(&mut self, action: &Action, deadline: Instant) -> ActionId {
+        self.enqueue(action, Purpose::Own, deadline, deadline)
+    }
+
+    fn enqueue(
+        &mut self,
+        action: &Action,
+        purpose: Purpose,
+        write_by: Instant,
+        deadline: Instant,
+    ) -> ActionId {
         let id = self.config.action_ids.next();
-        self.pending.insert(id.clone(), purpose, action.name(), deadline, &self.config.limits);
+        let within = (write_by, deadline);
+        self.pending.insert(id.clone(), purpose, action.name(), within, &self.config.limits);
         self.outgoing.push_back((id.clone(), action.encode(&id)));
         id
     }
@@ -340,7 +367,7 @@ impl Session {
         let running = self.pending.last_written_deadline();
         let dead_at = running.map_or(overdue_at, |running| running.max(overdue_at));
         let action = Action::new("Ping").map_err(SessionError::Unsendable)?;
-        self.enqueue(&action, Purpose::Own, now);
+        self.enqueue_own(&action, now);
         self.ping = Some(Ping { sent: now, overdue_at, overdue: false, dead_at });
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! Where commands come in from a bus.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use crate::{BoxFuture, Bytes, Fault, Message, Reach};
 
@@ -22,6 +25,8 @@ pub struct Request {
     /// The message's own identity on a durable bus, the same at each redelivery, e.g. `AMI_COMMANDS:42` (stream
     /// and sequence) or `ami.command:0:17` (topic, partition, offset).
     pub identity: Option<String>,
+    /// When the bus took the message, by the bus's own clock, where it says so.
+    pub sent_at: Option<SystemTime>,
     /// Who sent it, as far as the bus tells, for the audit log.
     pub sender: Option<String>,
     /// Whether the bus keeps the message until it is acknowledged, and delivers it again otherwise.
@@ -40,6 +45,7 @@ impl fmt::Debug for Request {
             .field("server", &self.server)
             .field("action", &self.action)
             .field("identity", &self.identity)
+            .field("sent_at", &self.sent_at)
             .field("sender", &self.sender)
             .field("durable", &self.durable)
             .field("reply_wanted", &self.reply_wanted)

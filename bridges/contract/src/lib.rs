@@ -7,12 +7,14 @@
 //! - [`Message`] and [`Topic`]: what is published, and under which name ([`message`]);
 //! - [`Outlet`]: takes a batch and says how many are safe and how far they got ([`outlet`]);
 //! - [`Inlet`] and [`Request`]: commands from the bus, acknowledged after their outcome is recorded ([`inlet`]);
+//! - [`Claims`]: what several processes must not do twice ([`claims`]);
 //! - [`Client`]: the other side of the bus, for `amibus tail`, `send` and `dial` and the tests ([`client`]);
 //! - [`Plug`], [`Key`] and [`Values`]: how a bus is named, configured and opened ([`settings`]);
 //! - [`conformance`]: the suite that every bridge passes against the real bus.
 //!
 //! Nothing in here opens a socket, reads a clock or depends on an async runtime.
 
+pub mod claims;
 pub mod client;
 pub mod conformance;
 pub mod fault;
@@ -26,6 +28,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 pub use bytes::Bytes;
 pub use bytestring::ByteString;
 
+pub use claims::Claims;
 pub use client::{Client, Delivery, Feed, Posted, Replies};
 pub use fault::{Decision, Fault, FaultKind};
 pub use inlet::{Handle, Inlet, Rejection, Request, Scope};
@@ -63,6 +66,21 @@ pub trait Bridge: Send + Sync {
     /// Whether commands that nobody takes at the moment are kept, so that [`Client::publish_command`] is to be had.
     fn keeps_commands(&self) -> bool {
         false
+    }
+
+    /// The store of claims that every process on this bus shares; `None` where the bus cannot hold one, or the
+    /// configuration switches it off. Nothing is connected before its first use.
+    fn claims(&self) -> Option<Arc<dyn Claims>> {
+        None
+    }
+
+    /// How many commands this bus keeps that were handed to nobody yet, where the bus keeps any and can tell; for the
+    /// inlet that is open. Answered from what is known or in one short question.
+    ///
+    /// # Errors
+    /// When the bus did not answer.
+    fn commands_waiting(&self) -> BoxFuture<'_, Result<Option<u64>, Fault>> {
+        Box::pin(async { Ok(None) })
     }
 
     /// The consumer's and requester's side of the same bus.

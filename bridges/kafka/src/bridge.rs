@@ -92,6 +92,10 @@ impl Bridge for KafkaBridge {
         self.hub.settings.commands
     }
 
+    fn commands_waiting(&self) -> BoxFuture<'_, Result<Option<u64>, Fault>> {
+        Box::pin(std::future::ready(Ok(self.members.waiting())))
+    }
+
     fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
         Box::pin(async move {
             let client: Box<dyn Client> = Box::new(KafkaClient::new(self.hub.clone()));

@@ -4,7 +4,10 @@
 //! partition in `kafka_replyPartition` (four bytes, big-endian) where it is given, with `kafka_correlationId` as it
 //! came, byte for byte.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use amibus_contract::{BoxFuture, Bytes, Fault, FaultKind, Handle, Kind, Message, Reach, Rejection, Request};
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -111,6 +114,7 @@ pub(crate) fn request(
         server: None,
         action: words.action.clone(),
         identity: Some(identity(record.topic(), record.partition(), record.offset())),
+        sent_at: record.timestamp().to_millis().and_then(since_1970),
         sender: words.sender.clone(),
         durable: true,
         reply_wanted: words.reply_topic.is_some(),
@@ -122,6 +126,12 @@ pub(crate) fn request(
             claim: Held { group: group.clone(), claim: Some(claim) },
         }),
     }
+}
+
+/// Kafka's time of a record: its sender's, or the broker's where the topic is set so.
+fn since_1970(millis: i64) -> Option<SystemTime> {
+    let millis = u64::try_from(millis).ok().filter(|millis| *millis > 0)?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis))
 }
 
 /// What names a record for good.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use amibus_contract::{Decision, Fault, FaultKind};
-use rdkafka::{Offset, TopicPartitionList, error::KafkaResult};
+use rdkafka::{Offset, TopicPartitionList, error::KafkaResult, statistics::Partition};
 use tokio::sync::oneshot;
 
 use crate::tracker::{Coming, Tracker};
@@ -33,6 +33,8 @@ struct State {
     held: HashMap<i32, Held>,
     /// When a commit failed last.
     failed: Option<Instant>,
+    /// How many records lie behind what was handed out, by partition, as librdkafka saw it last.
+    behind: HashMap<i32, u64>,
 }
 
 struct Held {
@@ -202,6 +204,28 @@ impl Group {
     /// Whether acknowledges wait for a commit.
     pub(crate) fn is_busy(&self) -> bool {
         self.lock().held.values().any(|held| held.dirty || held.span() > 0)
+    }
+
+    /// What librdkafka says of the topic's partitions.
+    pub(crate) fn depth(&self, partitions: Option<&HashMap<i32, Partition>>) {
+        let behind = |(number, one): (&i32, &Partition)| {
+            // Negative where it does not know: nothing was read yet, or there is no committed position.
+            let from = if one.app_offset >= 0 { one.app_offset } else { one.committed_offset };
+            let behind = one.hi_offset.checked_sub(from).filter(|_| one.hi_offset >= 0 && from >= 0)?;
+            Some((*number, u64::try_from(behind).unwrap_or(0)))
+        };
+        self.lock().behind = partitions.into_iter().flatten().filter_map(behind).collect();
+    }
+
+    /// How many records of the held partitions were handed to nobody yet.
+    pub(crate) fn waiting(&self) -> u64 {
+        let state = self.lock();
+        state
+            .behind
+            .iter()
+            .filter(|(partition, _)| state.held.contains_key(partition))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// The longest stretch from the first command that is not done to the last that came.

@@ -13,6 +13,7 @@ use amibus_contract::{BoxFuture, Fault, Inlet, Kind, Request, Scope};
 use tokio::sync::mpsc;
 
 use crate::{
+    group::Group,
     hub::Hub,
     member::{self, Coming},
 };
@@ -25,7 +26,13 @@ pub(crate) struct KafkaInlet {
 
 /// The members' threads, so that the bridge can wait for their end.
 #[derive(Default)]
-pub(crate) struct Members(Mutex<Vec<(Arc<AtomicBool>, JoinHandle<()>)>>);
+pub(crate) struct Members(Mutex<Vec<Running>>);
+
+struct Running {
+    stop: Arc<AtomicBool>,
+    group: Arc<Group>,
+    thread: JoinHandle<()>,
+}
 
 impl KafkaInlet {
     /// Joins the group.
@@ -34,8 +41,10 @@ impl KafkaInlet {
         let (commands, responses) = (topic(Kind::Command), topic(Kind::Response));
         hub.ensure(&[&commands, &responses]).await?;
         let stop = Arc::new(AtomicBool::new(false));
-        let (requests, thread) = member::start(hub, &commands, stop.clone())?;
-        members.0.lock().unwrap_or_else(PoisonError::into_inner).push((stop.clone(), thread));
+        let group = Arc::new(Group::default());
+        let (requests, thread) = member::start(hub, &commands, stop.clone(), group.clone())?;
+        let running = Running { stop: stop.clone(), group, thread };
+        members.0.lock().unwrap_or_else(PoisonError::into_inner).push(running);
         Ok(Self { requests, stop })
     }
 }
@@ -53,14 +62,21 @@ impl Drop for KafkaInlet {
 }
 
 impl Members {
+    /// How many commands wait in the partitions that are ours; `None` where no member runs.
+    pub(crate) fn waiting(&self) -> Option<u64> {
+        let members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = members.iter().filter(|running| !running.thread.is_finished());
+        running.map(|running| running.group.waiting()).reduce(|sum, more| sum + more)
+    }
+
     /// Tells all to leave, and waits at most `limit` until they have.
     pub(crate) async fn close(&self, limit: Duration) {
         let threads: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
-        for (stop, _) in &threads {
+        for Running { stop, .. } in &threads {
             stop.store(true, Ordering::Release);
         }
         let start = Instant::now();
-        for (_, thread) in threads {
+        for Running { thread, .. } in threads {
             while !thread.is_finished() {
                 if start.elapsed() > limit {
                     return tracing::warn!("the command consumer did not leave its group within {limit:?}");

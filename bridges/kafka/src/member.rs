@@ -58,6 +58,7 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        self.group.depth(statistics.topics.get(&self.topic).map(|topic| &topic.partitions));
         self.listener.stats(statistics);
     }
 
@@ -132,8 +133,8 @@ pub(crate) fn start(
     hub: &Arc<Hub>,
     topic: &str,
     stop: Arc<AtomicBool>,
+    group: Arc<Group>,
 ) -> Result<(mpsc::Receiver<Coming>, std::thread::JoinHandle<()>), Fault> {
-    let group = Arc::new(Group::default());
     let listener = Listener(hub.health.clone());
     let paused = AtomicBool::new(false);
     let context = Context { listener, group: group.clone(), topic: topic.to_owned(), paused };

@@ -230,6 +230,37 @@ async fn after_a_kill_exactly_the_unacknowledged_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_in_the_topic_is_told_with_the_time_at_which_it_came() {
+    let rig = KafkaRig::shared();
+    let bridge = rig.bridge();
+    assert_eq!(bridge.commands_waiting().await, Ok(None), "no inlet is open");
+    let mut inlet = inlet(&rig, &bridge).await;
+    let before = std::time::SystemTime::now();
+    send(&rig, 0..60).await;
+    let request = next(&mut *inlet).await;
+    let sent_at = request.sent_at.expect("the record's time");
+    assert!(sent_at >= before - Duration::from_secs(1) && sent_at <= std::time::SystemTime::now());
+    request.handle.acknowledge().await.expect("acknowledged");
+    let until = async |least: u64, most: u64| {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let waiting = bridge.commands_waiting().await.expect("known").expect("a member runs");
+            if (least..=most).contains(&waiting) {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{waiting} wait, not {least} to {most}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    // Some lie between the member and who asks.
+    until(60 - 25, 59).await;
+    for _ in 1..60 {
+        next(&mut *inlet).await.handle.acknowledge().await.expect("acknowledged");
+    }
+    until(0, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_asks_for_long_and_each_command_comes_once() {
     const MANY: usize = 300;
     let mut rig = KafkaRig::shared();

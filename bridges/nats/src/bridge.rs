@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use amibus_contract::{
-    BoxFuture, Bridge, Client, Context, Fault, Inlet, Key, Outlet, Plug, Problem, Reach, Scope, SharedBridge,
-    Values,
+    BoxFuture, Bridge, Claims, Client, Context, Fault, Inlet, Key, Outlet, Plug, Problem, Reach, Scope,
+    SharedBridge, Values,
 };
 
 use crate::{
-    client::NatsClient, core::CoreOutlet, hub::Hub, inlet::NatsInlet, jet::JetOutlet, keys::KEYS, probe,
-    settings::Settings, stream,
+    claims::Bucket, client::NatsClient, core::CoreOutlet, depth::Depth, hub::Hub, inlet::NatsInlet,
+    jet::JetOutlet, keys::KEYS, probe, settings::Settings, stream,
 };
 
 /// The kind of bus.
@@ -22,13 +22,15 @@ impl Plug for Nats {
 
     fn open(values: &Values, context: &Context) -> Result<SharedBridge, Vec<Problem>> {
         let settings = Settings::new(values, context)?;
-        Ok(Arc::new(NatsBridge { hub: Arc::new(Hub::new(settings)) }))
+        let claims = settings.claims.clone().map(|wanted| Arc::new(Bucket::new(&settings, wanted)));
+        Ok(Arc::new(NatsBridge { claims, hub: Arc::new(Hub::new(settings)), depth: Depth::default() }))
     }
 }
 
-#[derive(Debug)]
 struct NatsBridge {
     hub: Arc<Hub>,
+    claims: Option<Arc<Bucket>>,
+    depth: Depth,
 }
 
 impl Bridge for NatsBridge {
@@ -88,12 +90,21 @@ impl Bridge for NatsBridge {
             let Some(commands) = self.hub.settings.commands.clone() else { return Ok(None) };
             self.hub.keep();
             let inlet = NatsInlet::open(&self.hub, commands, scope).await?;
+            self.depth.of(inlet.consumers());
             Ok(Some(Box::new(inlet) as Box<dyn Inlet>))
         })
     }
 
     fn keeps_commands(&self) -> bool {
         self.hub.settings.commands.as_ref().is_some_and(|commands| commands.stream.is_some())
+    }
+
+    fn claims(&self) -> Option<Arc<dyn Claims>> {
+        self.claims.clone().map(|claims| claims as Arc<dyn Claims>)
+    }
+
+    fn commands_waiting(&self) -> BoxFuture<'_, Result<Option<u64>, Fault>> {
+        Box::pin(self.depth.waiting())
     }
 
     fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {

@@ -33,15 +33,23 @@ pub(crate) enum Role {
     /// Outlets; never resumed, see the crate's documentation on order.
     Publishing,
     Commands,
+    /// The claims; never resumed either, so that nothing is claimed behind its caller's back.
+    Claims,
     Client,
     Probe,
 }
 
 impl Role {
+    /// Whether another connection takes its place when it breaks.
+    fn is_replaced(self) -> bool {
+        matches!(self, Self::Publishing | Self::Claims)
+    }
+
     fn word(self) -> &'static str {
         match self {
             Self::Publishing => "publishing",
             Self::Commands => "commands",
+            Self::Claims => "claims",
             Self::Client => "client",
             Self::Probe => "check",
         }
@@ -146,7 +154,7 @@ pub(crate) async fn dial(settings: &Settings, role: Role) -> Result<Dialled, Fau
         Ok(Err(error)) => return Err(faults::connecting(&error)),
         Err(_) => return Err(Fault::new(FaultKind::Unreachable, format!("no connection within {limit:?}"))),
     };
-    if role == Role::Publishing {
+    if role.is_replaced() {
         sealed.store(true, Ordering::Release);
     }
     tracing::debug!(role = role.word(), took = ?begun.elapsed(), "connected to NATS");
@@ -179,7 +187,7 @@ fn options(
         note(&report, event);
         async {}
     });
-    if role == Role::Publishing {
+    if role.is_replaced() {
         options = options.max_reconnects(settings.servers.len()).ignore_discovered_servers();
     }
     if settings.tls.first {

@@ -12,11 +12,12 @@ use tokio::{
 
 use crate::{
     barrier::Barrier,
+    depth::Consumers,
     dial::{self, Role},
     faults,
     handle::Way,
     hub::Hub,
-    pull::Pull,
+    pull::{self, Pull},
     service,
     settings::CommandSettings,
 };
@@ -39,6 +40,7 @@ pub(crate) struct NatsInlet {
     arrivals: mpsc::Receiver<Arrival>,
     closed: watch::Receiver<bool>,
     tasks: JoinSet<()>,
+    consumers: Option<Consumers>,
 }
 
 impl NatsInlet {
@@ -63,7 +65,12 @@ impl NatsInlet {
         let (sender, arrivals) = mpsc::channel(WAITING_COMMANDS);
         let mut tasks = JoinSet::new();
         let served = service::start(&way, scope, commands.stream.is_none()).await?;
-        if commands.stream.is_some() {
+        let mut consumers = None;
+        if let Some(stream) = &commands.stream {
+            let names =
+                scope.servers.iter().map(|server| pull::durable(&settings.instance, server)).collect();
+            let (dialled, context) = (way.dialled.clone(), way.context.clone());
+            consumers = Some(Consumers { dialled, context, stream: stream.clone(), names });
             for server in &scope.servers {
                 let pull = Pull {
                     way: way.clone(),
@@ -83,7 +90,12 @@ impl NatsInlet {
             return Err(faults::forbidden(&said));
         }
         tasks.spawn(service::serve(served, way, sender));
-        Ok(Self { arrivals, closed: hub.closed(), tasks })
+        Ok(Self { arrivals, closed: hub.closed(), tasks, consumers })
+    }
+
+    /// What takes commands from the stream, where there is one.
+    pub(crate) fn consumers(&self) -> Option<Consumers> {
+        self.consumers.clone()
     }
 
     async fn take(&mut self) -> Result<Option<Request>, Fault> {

@@ -76,6 +76,25 @@ pub const KEYS: &[Key] = &[
         "How many commands of one server the stream may have given out and not yet got back: those in work, and those that \
          wait for a server that is away or for their pace. One more waits in the stream, and whatever is behind it too.",
     ),
+    Key::optional(
+        "claims_bucket",
+        KeyKind::Text,
+        "The key-value bucket in which every amibus on this NATS claims a command before it sends it, whichever bus \
+         brought it, so that two of them never run one command. Left out: `AMI_CLAIMS` where a `commands_stream` is named, \
+         else none; `\"\"` for none. Made where it is missing, with `create`.",
+    ),
+    Key::with_default(
+        "claims_max_age",
+        KeyKind::Duration,
+        "7d",
+        "How long the bucket that is made keeps a claim and its outcome. Not shorter than `command.journal_max_age`, nor \
+         than a bus may deliver a command again.",
+    ),
+    Key::optional(
+        "claims_max_bytes",
+        KeyKind::Size,
+        "How much the bucket that is made keeps; about 1 KiB a command, 64 KiB at most. While it is full, no command is sent.",
+    ),
     Key::optional("user", KeyKind::Text, "The user to log in as, with `password`."),
     Key::optional("password", KeyKind::Secret, "The user's password."),
     Key::optional("token", KeyKind::Secret, "The token to log in with."),

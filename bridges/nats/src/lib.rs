@@ -6,8 +6,9 @@
 //! - `window` decides which message may leave when; `jet` and `core` are the two outlets that use it.
 //! - `look` reads what the stream has before anything is sent again that its duplicate window may have forgotten, and
 //!   `held` keeps it.
-//! - `inlet` takes commands: `service` as a NATS micro service, `pull` from a JetStream stream; `handle` is the
-//!   way back.
+//! - `inlet` takes commands: `service` as a NATS micro service, `pull` from a JetStream stream, whose `depth`
+//!   it tells; `handle` is the way back.
+//! - `claims` holds what several processes must not do twice, in a key-value bucket that `bucket` looks after.
 //! - `client` is the other side of the bus, and `probe` tries it all.
 //!
 //! # Order
@@ -26,9 +27,12 @@
 
 mod barrier;
 mod bridge;
+mod bucket;
+mod claims;
 mod client;
 mod core;
 mod dead;
+mod depth;
 mod dial;
 mod faults;
 mod handle;

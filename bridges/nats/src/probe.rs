@@ -5,16 +5,17 @@ use async_nats::jetstream::{
     Context,
     context::PublishErrorKind,
     message::PublishMessage,
-    stream::{Config, RetentionPolicy},
+    stream::{Config, RetentionPolicy, StorageType},
 };
 use futures_util::StreamExt;
 
 use crate::{
+    bucket,
     dial::{self, Dialled, Role},
     faults,
     hub::Hub,
     look,
-    settings::{CommandSettings, Settings, StreamSettings},
+    settings::{ClaimSettings, CommandSettings, Settings, StreamSettings},
     stream, subjects,
 };
 
@@ -24,6 +25,10 @@ const CHECK_SERVER: &str = "amibus-check";
 const NO_STREAM: &str = "amibus-check-no-such-stream";
 /// How many consumers of the commands are listed.
 const MAX_CONSUMERS: usize = 32;
+
+/// What is told where several processes may take from the stream and no bucket keeps them apart.
+const NOT_SHARED: &str = "warning: claims are not shared (`claims_bucket = \"\"`): where several amibus take commands from this stream, one that \
+     is delivered again while the first of them still works on it, or after that one died, may run twice";
 
 pub(crate) async fn probe(hub: &Hub) -> Result<Vec<String>, Fault> {
     let settings = &hub.settings;
@@ -47,6 +52,13 @@ pub(crate) async fn probe(hub: &Hub) -> Result<Vec<String>, Fault> {
     match &settings.commands {
         Some(commands) => take_commands(&context, settings, commands, &dialled, &mut lines).await?,
         None => lines.push("no commands are taken (`commands = false`)".to_owned()),
+    }
+    match &settings.claims {
+        Some(wanted) => claims(&context, wanted, &dialled, &mut lines).await?,
+        None if settings.commands.as_ref().is_some_and(|commands| commands.stream.is_some()) => {
+            lines.push(NOT_SHARED.to_owned());
+        }
+        None => {}
     }
     Ok(lines)
 }
@@ -206,14 +218,65 @@ async fn take_commands(
     Ok(())
 }
 
+/// The bucket of the claims, and whether we may write there: what is tried expects another stream, is refused, and
+/// leaves nothing behind.
+async fn claims(
+    context: &Context,
+    wanted: &ClaimSettings,
+    dialled: &Dialled,
+    lines: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let name = wanted.stream();
+    let Some(config) = found(context, dialled, &name, wanted.create).await? else {
+        lines.push(format!(
+            "claims: bucket {} does not exist yet: it is made when amibus runs",
+            wanted.bucket
+        ));
+        return Ok(());
+    };
+    let config = bucket::fitting(config, wanted)?;
+    lines.push(format!(
+        "claims: bucket {} ({}); kept for {}",
+        wanted.bucket,
+        stream::in_words(&config),
+        if config.max_age.is_zero() { "ever".to_owned() } else { format!("{:?}", config.max_age) },
+    ));
+    if config.storage == StorageType::Memory {
+        lines.push(format!(
+            "warning: bucket {} is in memory: when the server is started anew, every claim is forgotten",
+            wanted.bucket
+        ));
+    }
+    let subject = wanted.subject(CHECK_SERVER);
+    let before = dialled.refused_so_far();
+    let publish = PublishMessage::build().payload("{}".into()).expected_stream(NO_STREAM);
+    let refused = dialled.refused(before, |said| said.contains(&format!("\"{subject}\"")));
+    let tried = async {
+        match context.send_publish(subject.clone(), publish).await {
+            Ok(ack) => ack.await.map(drop),
+            Err(error) => Err(error),
+        }
+    };
+    tokio::select! {
+        biased;
+        tried = tried => match tried {
+            Err(error) if error.kind() == PublishErrorKind::TimedOut => Err(faults::publishing(&error, &subject)),
+            // Refused as it was asked for.
+            _ => Ok(()),
+        },
+        said = refused => Err(faults::forbidden(&said)),
+        () = dialled.lost() => Err(faults::lost()),
+    }
+}
+
 /// Who takes commands from the stream, and how many wait.
 async fn consumers(context: &Context, name: &str, lines: &mut Vec<String>) {
     let Ok(stream) = context.get_stream_no_info(name).await else { return };
     let mut consumers = stream.consumers().take(MAX_CONSUMERS);
     while let Some(Ok(info)) = consumers.next().await {
         lines.push(format!(
-            "commands: consumer {} on {}: {} waiting, {} being worked on",
-            info.name, info.config.filter_subject, info.num_pending, info.num_ack_pending
+            "commands: consumer {} on {}: {} waiting, {} being worked on, asked by {} now",
+            info.name, info.config.filter_subject, info.num_pending, info.num_ack_pending, info.num_waiting
         ));
     }
 }

@@ -4,7 +4,10 @@
 //! instance and the server: processes of one instance name share the work, and on a work-queue stream a second
 //! instance name for the same server is refused, so that no call is dialled twice.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    time::{Duration, SystemTime},
+};
 
 use amibus_contract::{Decision, Fault, FaultKind, Request};
 use async_nats::jetstream::{
@@ -186,6 +189,7 @@ impl Pull {
             server,
             action,
             identity: Some(identity.clone()),
+            sent_at: sent_at(&message),
             sender: None,
             durable: true,
             reply_wanted: reply_to.is_some(),
@@ -258,6 +262,11 @@ fn identity(message: &Message) -> String {
         Ok(info) => format!("{}:{}", info.stream, info.stream_sequence),
         Err(_) => message.reply.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
+}
+
+/// When the stream took it.
+fn sent_at(message: &Message) -> Option<SystemTime> {
+    message.info().ok().map(|info| SystemTime::from(info.published))
 }
 
 /// Where a new consumer begins. What is on a work queue was never done. A stream that keeps what was done holds

@@ -92,6 +92,7 @@ fn arrived(mut request: ServiceRequest, way: &Way) -> Request {
         server,
         action,
         identity: None,
+        sent_at: None,
         sender: None,
         durable: false,
         reply_wanted: request.message.reply.is_some(),

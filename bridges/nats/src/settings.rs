@@ -12,6 +12,10 @@ const MAX_STREAM_NAME_BYTES: usize = 128;
 /// What a command can be kept within on a busy machine.
 pub(crate) const LEAST_ACK_WAIT: Duration = Duration::from_millis(300);
 
+/// The bucket of the claims unless another is named.
+const DEFAULT_CLAIMS_BUCKET: &str = "AMI_CLAIMS";
+const DEFAULT_CLAIMS_MAX_AGE_SECS: u64 = 7 * 24 * 3600;
+
 /// What the bridge works with; every value is valid.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +25,7 @@ pub struct Settings {
     pub(crate) servers: Vec<ServerAddr>,
     pub(crate) stream: Option<StreamSettings>,
     pub(crate) commands: Option<CommandSettings>,
+    pub(crate) claims: Option<ClaimSettings>,
     pub(crate) login: Login,
     pub(crate) tls: Tls,
     pub(crate) connect_timeout: Duration,
@@ -51,6 +56,28 @@ pub(crate) struct CommandSettings {
     pub(crate) max_ack_pending: i64,
 }
 
+/// The key-value bucket that claims are shared in.
+#[derive(Clone, Debug)]
+pub(crate) struct ClaimSettings {
+    pub(crate) bucket: String,
+    pub(crate) create: bool,
+    pub(crate) replicas: usize,
+    pub(crate) max_age: Duration,
+    pub(crate) max_bytes: Option<i64>,
+}
+
+impl ClaimSettings {
+    /// The stream under the bucket.
+    pub(crate) fn stream(&self) -> String {
+        format!("KV_{}", self.bucket)
+    }
+
+    /// Where the entry of a key is written.
+    pub(crate) fn subject(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.bucket)
+    }
+}
+
 /// How TLS is done.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tls {
@@ -74,6 +101,7 @@ impl Settings {
             servers: servers(values, &mut problems),
             stream: stream(values, &mut problems),
             commands: commands(values, &mut problems),
+            claims: claims(values, &mut problems),
             login: Login::new(values, &mut problems),
             tls: Tls::new(values, &mut problems),
             connect_timeout: positive(values, "connect_timeout", 5, &mut problems),
@@ -160,6 +188,23 @@ fn commands(values: &Values, problems: &mut Vec<Problem>) -> Option<CommandSetti
         replicas: count(values, "replicas", 1),
         ack_wait,
         max_ack_pending: values.integer("max_ack_pending").unwrap_or(20_000),
+    })
+}
+
+/// Left out, it is on where a stream keeps the commands: several processes may take from that.
+fn claims(values: &Values, problems: &mut Vec<Problem>) -> Option<ClaimSettings> {
+    let bucket = match values.text("claims_bucket") {
+        Some("") => return None,
+        Some(_) => stream_name(values, "claims_bucket", problems)?,
+        None if values.text("commands_stream").is_some() => DEFAULT_CLAIMS_BUCKET.to_owned(),
+        None => return None,
+    };
+    Some(ClaimSettings {
+        bucket,
+        create: values.flag("create").unwrap_or(true),
+        replicas: count(values, "replicas", 1),
+        max_age: positive(values, "claims_max_age", DEFAULT_CLAIMS_MAX_AGE_SECS, problems),
+        max_bytes: values.size("claims_max_bytes").map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
     })
 }
 

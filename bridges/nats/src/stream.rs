@@ -134,7 +134,12 @@ pub(crate) fn missing(name: &str) -> Fault {
     Fault::new(FaultKind::Missing, format!("stream {name} does not exist; {remedy}"))
 }
 
-async fn find_or_make(context: &Context, name: &str, make: Option<Config>) -> Result<Config, Fault> {
+/// The stream of that name, made where it is missing and `make` says how.
+pub(crate) async fn find_or_make(
+    context: &Context,
+    name: &str,
+    make: Option<Config>,
+) -> Result<Config, Fault> {
     if let Some(config) = find(context, name).await? {
         return Ok(config);
     }

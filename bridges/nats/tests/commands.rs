@@ -89,6 +89,42 @@ async fn the_micro_service_is_discoverable() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_in_the_stream_is_told_with_the_time_at_which_it_came() {
+    let rig = NatsRig::jetstream().await;
+    let bridge = rig.bridge();
+    assert_eq!(bridge.commands_waiting().await, Ok(None), "no inlet is open");
+    let mut inlet = inlet(&*bridge, &["pbx1", "pbx2"]).await;
+    let context = jetstream::new(rig.plain().await);
+    let before = std::time::SystemTime::now();
+    for n in 0..20 {
+        let server = if n % 2 == 0 { "pbx1" } else { "pbx2" };
+        let ack =
+            context.publish(format!("{PREFIX}.command.{server}.Ping"), "{}".into()).await.expect("sent");
+        ack.await.expect("stored");
+    }
+    let request = next(&mut *inlet).await;
+    let sent_at = request.sent_at.expect("the stream's time");
+    assert!(sent_at >= before - Duration::from_secs(1) && sent_at <= std::time::SystemTime::now());
+    request.handle.acknowledge().await.expect("acknowledged");
+    // Each server's task has one in its hands, and one waits to be asked for.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let waiting = bridge.commands_waiting().await.expect("answered").expect("a stream");
+        if (15..=18).contains(&waiting) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{waiting} wait");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    rig.kill_server().await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while bridge.commands_waiting().await.is_ok() {
+        assert!(Instant::now() < deadline, "still answered");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// A stream that keeps `test.ami.command.>` answers a request there with its own acknowledgement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_requester_gets_the_response_and_not_the_stream_s_acknowledgement() {

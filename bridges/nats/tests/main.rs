@@ -1,5 +1,6 @@
 //! The bridge against a real `nats-server`, read back with a client that knows nothing of the bridge.
 
+mod claims;
 mod cluster;
 mod commands;
 mod conformance;

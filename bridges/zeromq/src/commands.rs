@@ -108,6 +108,7 @@ impl Requests {
             server: None,
             action: None,
             identity: None,
+            sent_at: None,
             sender: peer.as_ref().map(|peer| peer.label().to_owned()),
             durable: false,
             reply_wanted: true,

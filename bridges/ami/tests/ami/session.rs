@@ -214,6 +214,25 @@ fn an_action_is_not_written_after_its_deadline() {
 }
 
 #[test]
+fn an_action_that_may_be_answered_later_than_written_is_not_written_late() {
+    let mut driver = Driver::ready(config());
+    let (soon, later) = (std::time::Duration::from_secs(2), std::time::Duration::from_secs(20));
+    let start = driver.now;
+    driver.session.send_within(&action("Originate"), 1, start + soon, start + later).unwrap();
+    driver.session.send_within(&action("CoreStatus"), 2, start + soon, start + later).unwrap();
+    driver.now = start + soon / 2;
+    driver.writes_one("Originate");
+    driver.now = start + soon;
+    assert_eq!(driver.session.next_deadline(), Some(start + soon), "it is told when it is too late");
+    driver.ticks().unwrap();
+    assert_eq!(driver.said(), ["2 timed out, written false, response false"]);
+    assert_eq!(driver.session.next_transmit(driver.now), None);
+    driver.now = start + later;
+    driver.ticks().unwrap();
+    assert_eq!(driver.said(), ["1 timed out, written true, response false"]);
+}
+
+#[test]
 fn actions_sent_to_a_dead_connection_do_not_keep_it_alive() {
     let mut driver = Driver::ready(config());
     driver.waits(10).unwrap();

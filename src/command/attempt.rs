@@ -1,0 +1,182 @@
+//! From a claim in the own journal to an outcome that is to be recorded: agreed on with the other amibus where claims
+//! are shared, and sent at most once.
+
+use std::{sync::Arc, time::SystemTime};
+
+use amibus_contract::Fault;
+use tracing::warn;
+
+use super::{
+    decode::Command,
+    engine::{Answer, Circumstances, Engine, Server, not_recorded},
+    error::{Code, CommandError, Outcome},
+    follow::{Elsewhere, Next, not_claimed},
+    recover::is_read_only,
+    response::Response,
+    send::{Call, Ended, Errand, NotBegun, deadline},
+    shared::{Hold, claim, still_ours},
+    work::Working,
+};
+use crate::failpoint;
+
+/// Why an errand has no outcome.
+enum Unfinished {
+    /// It was not sent, and this says why.
+    Answer(Arc<Answer>),
+    /// It was not sent, and is left to its bus.
+    Stopped,
+    /// It was not sent: another amibus has it, or the store of claims did not answer.
+    NotClaimed(Option<Fault>),
+}
+
+impl Engine {
+    pub(super) async fn run(
+        &self,
+        server: &Server,
+        id: &str,
+        command: &Command,
+        how: &Circumstances<'_>,
+    ) -> Option<Arc<Answer>> {
+        let _working = Working::new(&server.metrics);
+        let deadline = deadline(&self.settings, command, how.age);
+        if self.shared.is_none() || is_read_only(&command.action) {
+            return match self.errand(server, id, command, how, deadline, None).await {
+                Ok(response) => self.finish(server, id, how, response, None).await.ok(),
+                Err(Unfinished::Answer(answer)) => Some(answer),
+                Err(Unfinished::Stopped | Unfinished::NotClaimed(_)) => None,
+            };
+        }
+        let hold = match self.hold(id).await {
+            Ok(Some(hold)) => hold,
+            Ok(None) => return Some(self.rejected(Some(server), Some(id.into()), command, gone(), how)),
+            Err(error) => {
+                let error = not_recorded(&error);
+                return Some(self.rejected(Some(server), Some(id.into()), command, error, how));
+            }
+        };
+        loop {
+            let turn = match self.look(server, &command.payload_hash, &hold, how.durable, how.stop).await {
+                Next::Ours => match self.errand(server, id, command, how, deadline, Some(&hold)).await {
+                    Ok(response) => match self.finish(server, id, how, response, Some(&hold)).await {
+                        Ok(answer) => return Some(answer),
+                        Err(Elsewhere) => continue,
+                    },
+                    Err(Unfinished::Answer(answer)) => return Some(answer),
+                    Err(Unfinished::Stopped) => Next::Stopped,
+                    Err(Unfinished::NotClaimed(fault)) => {
+                        match not_claimed(fault, how.durable, how.stop).await {
+                            Some(turn) => turn,
+                            None => continue,
+                        }
+                    }
+                },
+                turn => turn,
+            };
+            match turn {
+                Next::Ours => {}
+                Next::Stopped => return None,
+                Next::Ended(ending) => {
+                    let tell = || how.audit.shared(id, &ending);
+                    let message = self.adopt(Some(server), id, &command.action, &ending, tell).await;
+                    return Some(Arc::new(Answer { message, unreadable: None }));
+                }
+                Next::Rejected(error) => {
+                    let response =
+                        Response::of_error(Some(id.into()), &command.server, &command.action, error);
+                    return Some(self.unsent(server, id, response, how, Some(&hold)).await);
+                }
+            }
+        }
+    }
+
+    /// Sends the command once. Answers its outcome, which is not recorded yet.
+    async fn errand(
+        &self,
+        server: &Server,
+        id: &str,
+        command: &Command,
+        how: &Circumstances<'_>,
+        deadline: Option<tokio::time::Instant>,
+        hold: Option<&Hold<'_>>,
+    ) -> Result<Response, Unfinished> {
+        let (settings, may_wait, stop) = (&self.settings, how.durable, how.stop);
+        let arrival = how.arrival;
+        let errand = Errand { settings, server, id, command, deadline, may_wait, arrival, stop };
+        let (own_id, same_id, again) = (id.to_owned(), id.to_owned(), id.to_owned());
+        let sending = async |call: Call| {
+            claim(hold).await?;
+            failpoint::hit("shared_claimed");
+            let Call { channel_id, pace } = call;
+            let recorded = self
+                .blocking(move |journal| journal.sending_call(&own_id, channel_id.as_deref(), &pace))
+                .await;
+            recorded.map_err(|error| NotBegun::NotRecorded(error.to_string()))?;
+            let ours = still_ours(hold).await;
+            if ours.is_err()
+                && let Err(error) = self.blocking(move |journal| journal.unsend(&again)).await
+            {
+                warn!(%error, "a command that was not sent stays marked as being sent");
+            }
+            ours
+        };
+        let accepted = async |answer: Vec<u8>| {
+            if let Err(error) = self.blocking(move |journal| journal.accepted(&same_id, &answer)).await {
+                warn!(id, %error, "the journal does not keep that Asterisk took it; a crash would make it unknown");
+            }
+        };
+        let since = SystemTime::now();
+        let run = async {
+            match errand.run(sending, accepted).await {
+                Ended::Sent(response) => {
+                    let known = self.without_doubt(server, id, command, since, response, stop).await;
+                    known.map_or(Ended::Stopped, Ended::Sent)
+                }
+                ended => ended,
+            }
+        };
+        let ended = match hold {
+            Some(hold) => hold.keeping(run).await,
+            None => run.await,
+        };
+        match ended {
+            Ended::Stopped => Err(Unfinished::Stopped),
+            Ended::NotClaimed(fault) => Err(Unfinished::NotClaimed(fault)),
+            Ended::Sent(response) => Ok(response),
+            Ended::Unsent(response) if response.outcome == Outcome::Expired => Ok(response),
+            Ended::Unsent(response) => {
+                Err(Unfinished::Answer(self.unsent(server, id, response, how, hold).await))
+            }
+        }
+    }
+
+    /// Nothing was sent: the same id may be used again once the cause is gone. Our nonce is kept as long as the shared
+    /// claim may have it.
+    async fn unsent(
+        &self,
+        server: &Server,
+        id: &str,
+        response: Response,
+        how: &Circumstances<'_>,
+        hold: Option<&Hold<'_>>,
+    ) -> Arc<Answer> {
+        let shared = match hold {
+            Some(hold) => hold.release().await.map_err(|fault| fault.to_string()),
+            None => Ok(()),
+        };
+        let released = match shared {
+            Ok(()) => {
+                let id = id.to_owned();
+                self.blocking(move |journal| journal.release(&id)).await.map_err(|error| error.to_string())
+            }
+            Err(fault) => Err(fault),
+        };
+        if let Err(error) = released {
+            warn!(%error, "a claim could not be released; it is taken up when the command comes again");
+        }
+        self.unclaimed(Some(server), response, None, how)
+    }
+}
+
+fn gone() -> CommandError {
+    CommandError::new(Code::NotRecorded, "its claim is not in the journal any more, so it was not sent")
+}
