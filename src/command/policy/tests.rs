@@ -70,7 +70,7 @@ fn power_beyond_the_action_needs_a_rule_that_names_it() {
     assert_eq!(denied(&[open], &originate).as_deref(), Some("fields.Application"));
     let named = rule(&["Originate"], &[("Application", &["Playback", "System"])]);
     assert_eq!(
-        denied(&[named.clone()], &originate).as_deref(),
+        denied(std::slice::from_ref(&named), &originate).as_deref(),
         Some("fields.Channel"),
         "Local/ runs dialplan"
     );
