@@ -1,6 +1,6 @@
 //! Rules in plain words, and what is dangerous about them.
 
-use globset::GlobBuilder;
+use globset::{GlobBuilder, GlobMatcher};
 
 use crate::{
     command::policy::{
@@ -117,7 +117,8 @@ fn originate(number: usize, rule: &Rule) -> Option<String> {
 
 /// The dangerous actions that a rule fits, and writes out or not.
 fn dangers_that(rule: &Rule, written_out: bool) -> impl Iterator<Item = &'static Danger> {
-    let fits = |danger: &&Danger| rule.actions.iter().any(|text| is_fitting(text, danger.action, true));
+    let globs: Vec<GlobMatcher> = rule.actions.iter().filter_map(|text| matcher(text, true)).collect();
+    let fits = move |danger: &&Danger| globs.iter().any(|glob| glob.is_match(danger.action));
     dangers::DANGERS.iter().filter(fits).filter(move |danger| writes_out(rule, danger.action) == written_out)
 }
 
@@ -144,11 +145,15 @@ fn fits_all(text: &str) -> bool {
     ["AnythingThatThereMayBeOneDay", "7 or something else"].iter().all(|value| is_fitting(text, value, true))
 }
 
-/// As the policy reads globs.
 fn is_fitting(text: &str, value: &str, any_case: bool) -> bool {
+    matcher(text, any_case).is_some_and(|glob| glob.is_match(value))
+}
+
+/// As the policy reads globs.
+fn matcher(text: &str, any_case: bool) -> Option<GlobMatcher> {
     let pattern = if text == "*" { "**" } else { text };
     let glob = GlobBuilder::new(pattern).case_insensitive(any_case).literal_separator(true).build();
-    glob.is_ok_and(|glob| glob.compile_matcher().is_match(value))
+    Some(glob.ok()?.compile_matcher())
 }
 
 fn few(names: &[&str]) -> String {
