@@ -15,10 +15,25 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
-    fn parts(&self) -> (&'static str, &'static str, &str) {
+    /// The code of the error.
+    pub(crate) fn code(&self) -> &'static str {
         match self {
-            Self::TooLarge(text) => ("too_large", "null", text),
-            Self::Frames(text) => ("malformed", r#""frames""#, text),
+            Self::TooLarge(_) => "too_large",
+            Self::Frames(_) => "malformed",
+        }
+    }
+
+    /// The field that the error names.
+    pub(crate) fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::TooLarge(_) => None,
+            Self::Frames(_) => Some("frames"),
+        }
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::TooLarge(text) | Self::Frames(text) => text,
         }
     }
 }
@@ -27,8 +42,9 @@ impl Problem {
 /// ours, without anything from the wire.
 pub(crate) fn rejection(unique: &str, problem: &Problem) -> String {
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    let (code, field, text) = problem.parts();
-    let message = text.replace(['"', '\\'], "'");
+    let code = problem.code();
+    let field = problem.field().map_or("null".to_owned(), |name| format!("\"{name}\""));
+    let message = problem.text().replace(['"', '\\'], "'");
     format!(
         concat!(
             r#"{{"specversion":"1.0","id":"zeromq-{}-{}","source":"/amibus/zeromq","type":"ami.response.Unknown","#,

@@ -75,6 +75,17 @@ where
 
 async fn refuse(peer: &Peer, incoming: &Incoming, problem: &Problem) {
     let body = rejection(&format!("{}-{}", peer.identity(), peer.next()), problem);
+    // As the engine writes it for what comes to it.
+    tracing::info!(
+        target: "amibus::audit",
+        bus = "zeromq",
+        sender = peer.label(),
+        verdict = "unjudged",
+        outcome = "rejected",
+        code = problem.code(),
+        field = problem.field(),
+        "command"
+    );
     let (envelope, _) = split_envelope(&incoming.frames);
     let reply = wire::message(envelope.iter().map(|f| &f[..]).chain([body.as_bytes()]));
     // Where the connection has ended meanwhile, nobody waits for it.
