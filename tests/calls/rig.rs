@@ -60,6 +60,8 @@ pub(super) struct Flow {
 /// All of it.
 pub(super) struct Rig {
     pub(super) amibus: Program,
+    /// Another one on the same command stream.
+    second: Option<Program>,
     pub(super) pbx: Pbx,
     name: String,
     consumers: [(Python, PathBuf); 2],
@@ -88,6 +90,7 @@ impl Rig {
         let consumers = [consumer("nats", &brokers.nats.url()), consumer("kafka", &brokers.kafka_address())];
         Self {
             amibus,
+            second: None,
             pbx,
             name: name.to_owned(),
             consumers,
@@ -95,6 +98,43 @@ impl Rig {
             faults: Vec::new(),
             directory,
         }
+    }
+
+    /// Starts another amibus that takes from the same streams, with a journal and a log of its own.
+    pub(super) fn start_second(&mut self, brokers: &Brokers, more: &str) {
+        let mut second = Program::prepare("second");
+        let directory = second.directory().to_owned();
+        let text = configuration(brokers, &self.name, &self.pbx, &second, more);
+        fs::write(directory.join("amibus.toml"), text).expect("the configuration is written");
+        second.start(command(&directory, None), START_SECONDS, is_ready);
+        self.second = Some(second);
+    }
+
+    /// kill -9 of one of two, and a new start after a while.
+    pub(super) fn kill_one(&mut self, second: bool, away: Duration) {
+        let from = micros();
+        let one = if second { self.second.as_mut().expect("it was started") } else { &mut self.amibus };
+        one.kill();
+        thread::sleep(away);
+        one.start(command(&one.directory().to_owned(), None), START_SECONDS, is_ready);
+        self.faults.push(Fault { from, until: micros() });
+    }
+
+    /// One of two is stopped for a while, and goes on.
+    pub(super) fn stop_one(&mut self, second: bool, away: Duration) {
+        let from = micros();
+        let one = if second { self.second.as_ref().expect("it was started") } else { &self.amibus };
+        one.pause();
+        thread::sleep(away);
+        one.resume();
+        self.faults.push(Fault { from, until: micros() });
+    }
+
+    /// How many commands one amibus answered that the other one had run, or had begun.
+    pub(super) fn claimed_elsewhere(&self) -> usize {
+        let logs = self.second.iter().chain([&self.amibus]).map(|one| one.log());
+        let text = logs.map(|log| fs::read_to_string(log).expect("a log")).collect::<String>();
+        text.lines().filter(|line| line.contains("shared_by")).count()
     }
 
     /// Publishes these commands (JSON) over a bus at a pace, and goes on while it does.
@@ -317,6 +357,9 @@ brokers = "{kafka}"
 commands = true
 group = "{name}"
 librdkafka = {{ "session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500" }}
+
+[command]
+claim_takeover = "4s"
 
 [[command.allow]]
 actions = ["Originate"]

@@ -30,7 +30,7 @@ fn what_is_delivered_thrice_is_dialled_once() {
     let (one, other) = deliveries.split_at(deliveries.len() / 2);
     rig.send(&brokers, Bus::JetStream, one, RATE);
     rig.send(&brokers, Bus::Kafka, other, RATE);
-    let verdict = rig.verdict(Demands { calls_outlive_faults: true, all_answered: true });
+    let verdict = rig.verdict(Demands { calls_outlive_faults: true, all_answered: true, several: false });
     assert_eq!(verdict.commands, count);
     row.note(format!("{} deliveries, each answered", deliveries.len()));
     row.end(&verdict);

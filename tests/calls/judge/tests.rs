@@ -4,7 +4,7 @@ use super::{Breach, Call, Delivery, Demands, Evidence, Fault, Place, Sent, Told,
 
 const COMMANDS: u64 = 10;
 const SECOND: u64 = 1_000_000;
-const ALL: Demands = Demands { calls_outlive_faults: true, all_answered: true };
+const ALL: Demands = Demands { calls_outlive_faults: true, all_answered: true, several: false };
 
 fn told(n: u64, place: Place) -> Told {
     Told {
@@ -80,6 +80,12 @@ fn a_second_outcome_is_found_on_a_bus_and_in_a_reply() {
         assert!(other.contains(&(Breach::TwoOutcomes, 1)), "{other:?}");
         let bytes = breaches(ALL, |e| e.told[at].message.1 = 8);
         assert_eq!(bytes, [(Breach::TwoOutcomes, 1)]);
+        // Of several, whoever tells it tells it once; whoever answers says the same.
+        let several = breaches(Demands { several: true, ..ALL }, |e| e.told[at].message.1 = 8);
+        let is_reply = matches!(perfect().told[at].place, Place::Reply(_));
+        assert_eq!(several.is_empty(), is_reply, "{several:?}");
+        let other = breaches(Demands { several: true, ..ALL }, |e| e.told[at].outcome = "refused".into());
+        assert!(other.contains(&(Breach::TwoOutcomes, 1)), "{other:?}");
     }
     let mut evidence = perfect();
     evidence.told.push(evidence.told[1].clone());
