@@ -37,7 +37,7 @@ fn killed(bus: Bus) {
     let mut chance = Chance::new();
     row.note(format!("seed {}", chance.seed()));
     let mut rig = Rig::start(&brokers, &format!("killed-{}", bus.name()), Pbx::start(Version::V22), "");
-    let (count, rate) = if is_long() { (5_000, 10) } else { (200, 20) };
+    let (count, rate) = if is_long() { (5_000, 25) } else { (200, 20) };
     rig.send(&brokers, bus, &originates("call", count, CALL_SECONDS), rate);
     let mut amid = 0;
     for round in 0..times {

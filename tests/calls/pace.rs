@@ -27,7 +27,7 @@ fn a_batch_keeps_the_pace_and_pings_are_not_behind_it() {
     let mut row = Row::begin(&fault, 1);
     let pace = format!(
         "[[command.pace]]\nname = \"trunk\"\nchannels = [\"Local/*@calls/n\"]\ncalls_per_second = {RATE}\n\
-         concurrent_calls = {at_once}\n[command]\ndefault_deadline = \"1h\"\n"
+         concurrent_calls = {at_once}\n"
     );
     let mut rig = Rig::start(&brokers, "pace", Pbx::start(Version::V22), &pace);
     rig.send(&brokers, Bus::JetStream, &originates("paced", count, seconds), PUBLISHED_A_SECOND);

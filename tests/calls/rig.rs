@@ -55,6 +55,8 @@ pub(super) struct Flow {
     python: Python,
     file: PathBuf,
     commands: usize,
+    /// Commands a second.
+    rate: u32,
 }
 
 /// All of it.
@@ -116,7 +118,7 @@ impl Rig {
         let one = if second { self.second.as_mut().expect("it was started") } else { &mut self.amibus };
         one.kill();
         thread::sleep(away);
-        one.start(command(&one.directory().to_owned(), None), START_SECONDS, is_ready);
+        one.start(command(one.directory(), None), START_SECONDS, is_ready);
         self.faults.push(Fault { from, until: micros() });
     }
 
@@ -152,14 +154,15 @@ impl Rig {
         let words = [bus.name(), &address, &self.name, &rate.to_string(), &plan, &store];
         let python = Python::spawn(script("flow.py"), &words);
         assert_eq!(python.line(PATIENCE).as_deref(), Some("ready"));
-        self.flows.push(Flow { python, file, commands: commands.len() });
+        self.flows.push(Flow { python, file, commands: commands.len(), rate });
     }
 
-    /// Waits until all that was to be published is kept by its bus.
-    pub(super) fn wait_until_sent(&self, within: Duration) {
+    /// Waits until all that was to be published is kept by its bus: so long beyond what its pace needs.
+    pub(super) fn wait_until_sent(&self, beyond: Duration) {
         for flow in &self.flows {
-            let (sent, _, _) = stores::flow(&flow.file, 0);
-            if sent.len() < flow.commands {
+            let left = flow.commands.saturating_sub(stores::flow(&flow.file, 0).0.len());
+            if left > 0 {
+                let within = beyond + Duration::from_secs(left as u64 / u64::from(flow.rate));
                 assert_eq!(flow.python.line(within).as_deref(), Some("sent"));
             }
         }
@@ -360,6 +363,7 @@ librdkafka = {{ "session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500" }
 
 [command]
 claim_takeover = "4s"
+default_deadline = "1h"
 
 [[command.allow]]
 actions = ["Originate"]
