@@ -1,5 +1,9 @@
-//! Originates that were sent and not answered, because the connection broke or Asterisk hung: they are looked up before
-//! they count as unknown, as those of a dead process are.
+//! Originates of which something was not seen; each is looked up as those of a dead process are.
+//!
+//! | what was not seen | why | where it is looked up | nothing found |
+//! |---|---|---|---|
+//! | the answer | the connection broke, or Asterisk hung | in the log and among the live channels | `unknown` |
+//! | after Asterisk's Success, the end that is waited for | the events broke off, or it took too long | in the log | `executed`, its end not seen |
 //!
 //! A connection that breaks leaves many in doubt at once. One look serves all that wait for it.
 
@@ -24,9 +28,19 @@ use super::{
     send::is_originate,
 };
 
-/// The calls of one process that are in doubt. Bounded by the commands in work.
-#[derive(Debug, Default)]
-pub(super) struct Doubts(BTreeMap<String, Doubted>);
+/// The calls of one process that are in doubt, by server. Bounded by the commands in work.
+#[derive(Debug)]
+pub(super) struct Doubts {
+    servers: BTreeMap<String, Doubted>,
+    place: Place,
+}
+
+/// Where a call is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Log,
+    LogAndLiveChannels,
+}
 
 #[derive(Debug, Default)]
 struct Doubted {
@@ -44,29 +58,37 @@ struct Doubt {
 }
 
 impl Doubts {
-    pub(super) fn new<'a>(servers: impl Iterator<Item = &'a String>) -> Self {
-        Self(servers.map(|name| (name.clone(), Doubted::default())).collect())
+    pub(super) fn new<'a>(servers: impl Iterator<Item = &'a String>, place: Place) -> Self {
+        Self { servers: servers.map(|name| (name.clone(), Doubted::default())).collect(), place }
     }
 }
 
 impl Engine {
-    /// Looks a call up where its `response` says that nobody knows whether Asterisk took it, sent at `since` or later.
-    /// `None`: amibus is leaving. It stays as being sent, and the next start looks it up.
+    /// Looks a call up where its `response` says that nobody knows whether Asterisk took it, or what became of it, sent at
+    /// `since` or later. `None`: amibus is leaving. It stays as being sent, and the next start looks it up.
     pub(super) async fn without_doubt(
         &self,
         server: &Server,
         id: &str,
         command: &Command,
         since: SystemTime,
-        response: Response,
+        mut response: Response,
         stop: &CancellationToken,
     ) -> Option<Response> {
         let code = response.error.as_ref().map(|error| error.code);
+        let channel = channel_id(&command.server, id);
+        if code == Some(Code::FinalNotSeen) {
+            let look = self.unseen.look(&command.server, server, &channel, since);
+            if let Some(event) = stop.run_until_cancelled(look).await? {
+                info!(id, server = command.server, channel, "a call whose end was not seen was found");
+                response.join_found(event);
+            }
+            return Some(response);
+        }
         let in_doubt = matches!(code, Some(Code::ConnectionLost | Code::NoAnswer));
         if response.outcome != Outcome::Unknown || !in_doubt || !is_originate(command) {
             return Some(response);
         }
-        let channel = channel_id(&command.server, id);
         let look = self.doubts.look(&command.server, server, &channel, since);
         Some(match stop.run_until_cancelled(look).await? {
             Some(event) => {
@@ -87,7 +109,7 @@ impl Doubts {
         channel: &str,
         since: SystemTime,
     ) -> Option<Vec<u8>> {
-        let doubted = self.0.get(name)?;
+        let doubted = self.servers.get(name)?;
         let (told, mut tell) = oneshot::channel();
         doubted.lock().push(Doubt { channel: channel.to_owned(), since, told });
         let _turn = doubted.turn.lock().await;
@@ -98,7 +120,10 @@ impl Doubts {
         let doubts = std::mem::take(&mut *doubted.lock());
         let wanted: Vec<String> = doubts.iter().map(|doubt| doubt.channel.clone()).collect();
         let since = doubts.iter().map(|doubt| doubt.since).min().unwrap_or(since);
-        let mut found = seek(name, server, since, wanted).await;
+        let mut found = match self.place {
+            Place::Log => in_the_log(name, &server.spool_dir, since, wanted).await,
+            Place::LogAndLiveChannels => seek(name, server, since, wanted).await,
+        };
         for doubt in doubts {
             // Who leaves does not wait any more.
             let _ = doubt.told.send(found.remove(&doubt.channel));

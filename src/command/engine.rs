@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 use super::{
     audit::Audit,
     decode::{Command, Partial, decode},
-    doubt::Doubts,
+    doubt::{Doubts, Place},
     error::{Code, CommandError},
     finals::Finals,
     follow::Elsewhere,
@@ -110,6 +110,8 @@ pub struct Engine {
     arrivals: AtomicU64,
     /// The calls of this process that nobody answered for.
     pub(super) doubts: Doubts,
+    /// Those that were answered for, and whose end was not seen.
+    pub(super) unseen: Doubts,
 }
 
 /// What goes back for one request.
@@ -156,7 +158,9 @@ impl Engine {
         shared: Option<Shared>,
     ) -> Arc<Self> {
         let (running, looking_up) = (InWork::default(), watch::Sender::default());
-        let (arrivals, doubts) = (AtomicU64::new(0), Doubts::new(servers.keys()));
+        let arrivals = AtomicU64::new(0);
+        let doubts = Doubts::new(servers.keys(), Place::LogAndLiveChannels);
+        let unseen = Doubts::new(servers.keys(), Place::Log);
         Arc::new(Self {
             settings,
             policy,
@@ -168,6 +172,7 @@ impl Engine {
             looking_up,
             arrivals,
             doubts,
+            unseen,
         })
     }
 

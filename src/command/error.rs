@@ -93,8 +93,8 @@ codes! {
     ConnectionLost = "connection_lost" => Unknown,
     /// Asterisk did not answer in time.
     NoAnswer = "no_answer" => Unknown,
-    /// Queued by Asterisk, but what became of the call was not seen in time.
-    FinalNotSeen = "final_not_seen" => Unknown,
+    /// Queued by Asterisk, but what became of the call was not seen.
+    FinalNotSeen = "final_not_seen" => Executed,
     /// amibus was ended after sending it and before its outcome was recorded.
     Interrupted = "interrupted" => Unknown,
     /// Asterisk said Success, but its list was longer than the limits and is left out.

@@ -3,7 +3,7 @@
 //! | it had begun to send | what becomes of it |
 //! |---|---|
 //! | an action that only reads ([`READ_ONLY`]), from a bus that delivers it again | its claim is free again: it runs again |
-//! | an Originate that Asterisk had answered with Success, its end awaited | `executed`, with what the log tells of its end |
+//! | an Originate that Asterisk had answered with Success, its end awaited | `executed`, with what the log tells of its end, or saying that it was not seen |
 //! | another Originate | looked up by its ChannelId, in the spool and among the live channels: `executed`, with the event that proves it; else `unknown` |
 //! | anything else | `unknown`: nobody can tell |
 //!

@@ -55,8 +55,9 @@ impl Response {
         }
     }
 
-    /// An Originate that ran for certain, though whoever waited for its end died: Asterisk's `answer` was kept, or an
-    /// `event` of its channel was seen. Both are JSON, the event as `data` has it.
+    /// An Originate that ran for certain, though whoever waited for its answer or its end died: Asterisk's `answer` was
+    /// kept, which is only where the end was waited for, or an `event` of its channel was seen. Both are JSON, the event
+    /// as `data` has it.
     pub fn of_evidence(
         id: &str,
         server: &str,
@@ -64,21 +65,12 @@ impl Response {
         answer: Option<Vec<u8>>,
         event: Option<Vec<u8>>,
     ) -> Self {
-        let text = |name: &str, data: &serde_json::Value| data.get(name).cloned().unwrap_or_default();
-        let data = event.as_deref().and_then(|event| serde_json::from_slice(event).ok());
-        let data: serde_json::Value = data.unwrap_or_default();
-        let call = (text("Event", &data) == "OriginateResponse").then(|| {
-            let reason = data.get("Reason").and_then(serde_json::Value::as_i64);
-            let success = data.get("Response").is_some_and(|response| response == "Success");
-            serde_json::json!({
-                "result": result(reason, success), "reason": reason,
-                "uniqueid": text("Uniqueid", &data), "channel": text("Channel", &data),
-            })
-        });
+        let call = event.as_deref().and_then(call_of_event);
+        let error = (answer.is_some() && call.is_none()).then(final_not_seen);
         Self {
             id: Some(id.to_owned()),
             outcome: Outcome::Executed,
-            error: None,
+            error,
             server: server.to_owned(),
             action: action.to_owned(),
             response: answer,
@@ -140,18 +132,26 @@ impl Response {
         self
     }
 
-    /// Joins what became of the call that an Originate started; `None`: it was not seen in time.
+    /// Joins what became of the call that an Originate started; `None`: it was not seen in time. Asterisk took it
+    /// nonetheless.
     pub fn join(&mut self, seen: Option<OwnedFrame>, writer: &Writer) {
         let Some(seen) = seen else {
-            let text =
-                "Asterisk queued it, but its OriginateResponse was not seen in time (command.final_timeout)";
-            self.outcome = Outcome::Unknown;
-            self.error = Some(CommandError::new(Code::FinalNotSeen, text));
+            self.error = Some(final_not_seen());
             return;
         };
         let frame = seen.frame();
         self.call = Some(call(&frame));
         self.events.push(writer.data(frame));
+    }
+
+    /// Joins an event of the call's channel, `data` as JSON, that was found after its end was not seen. Where it is the
+    /// end, that was seen after all.
+    pub fn join_found(&mut self, event: Vec<u8>) {
+        self.call = call_of_event(&event);
+        if self.call.is_some() {
+            self.error = None;
+        }
+        self.events.push(event);
     }
 
     /// What Asterisk answered, JSON; `null` where it did not.
@@ -250,6 +250,26 @@ pub fn fresh_id() -> String {
 /// a second call while the first one lives. 39 bytes, at most 149 are taken.
 pub fn channel_id(server: &str, id: &str) -> String {
     format!("{CHANNEL_ID_PREFIX}{}", digest(&[server, id]))
+}
+
+fn final_not_seen() -> CommandError {
+    let text = "Asterisk queued it, but its OriginateResponse was not seen, within command.final_timeout or before \
+                amibus was ended";
+    CommandError::new(Code::FinalNotSeen, text)
+}
+
+/// What became of the call, of an event's `data`; `None`: it is no `OriginateResponse`.
+fn call_of_event(event: &[u8]) -> Option<serde_json::Value> {
+    let data: serde_json::Value = serde_json::from_slice(event).ok()?;
+    let text = |name: &str| data.get(name).cloned().unwrap_or_default();
+    (text("Event") == "OriginateResponse").then(|| {
+        let reason = data.get("Reason").and_then(serde_json::Value::as_i64);
+        let success = data.get("Response").is_some_and(|response| response == "Success");
+        serde_json::json!({
+            "result": result(reason, success), "reason": reason,
+            "uniqueid": text("Uniqueid"), "channel": text("Channel"),
+        })
+    })
 }
 
 /// What became of the call, in words beside the numbers (`Reason` of `OriginateResponse`, `main/manager.c`).

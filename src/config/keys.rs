@@ -276,7 +276,7 @@ pub const COMMAND: &[Key] = &[
         KeyKind::Duration,
         "2min",
         "How long an Originate with `wait: final` may take until its OriginateResponse, before its outcome is \
-         `unknown`.",
+         told without what became of the call (`final_not_seen`).",
     ),
     Key::with_default(
         "journal_max_age",

@@ -6,6 +6,7 @@ mod pace;
 mod real;
 mod recovery;
 mod shared;
+mod unseen;
 
 use std::time::Duration;
 
@@ -194,7 +195,7 @@ async fn a_call_that_was_sent_and_not_answered_is_looked_for_once_the_server_is_
 }
 
 #[tokio::test]
-async fn a_call_whose_end_is_not_seen_is_unknown_and_one_that_is_seen_is_told() {
+async fn a_call_whose_end_is_not_seen_was_executed_and_one_that_is_seen_is_told() {
     let bench = Bench::connected().await;
     let body = |id: &str, channel: &str| {
         request(&format!(
@@ -203,7 +204,10 @@ async fn a_call_whose_end_is_not_seen_is_unknown_and_one_that_is_seen_is_told() 
         ))
     };
     // No event session runs here.
-    ended(&bench.ask(body("unseen", "1")).await.response, "unknown", Code::FinalNotSeen);
+    let unseen = bench.ask(body("unseen", "1")).await.response;
+    ended(&unseen, "executed", Code::FinalNotSeen);
+    assert_eq!(unseen["data"]["response"]["Response"], "Success", "{unseen}");
+    assert_eq!((&unseen["data"]["events"], &unseen["data"]["call"]), (&json!([]), &Value::Null), "{unseen}");
     let bench = Bench::connected().await.with_events().await;
     for (channel, result) in
         [("1", "answered"), ("busy", "busy"), ("congestion", "congestion"), ("noanswer", "no_answer")]
@@ -400,7 +404,12 @@ async fn a_list_that_does_not_end_is_told() {
 
 #[test]
 fn every_code_is_tested_here() {
-    let source = concat!(include_str!("mod.rs"), include_str!("recovery.rs"), include_str!("shared.rs"));
+    let source = concat!(
+        include_str!("mod.rs"),
+        include_str!("recovery.rs"),
+        include_str!("shared.rs"),
+        include_str!("unseen.rs")
+    );
     let missing: Vec<_> = Code::ALL.iter().filter(|c| !source.contains(&format!("Code::{c:?}"))).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

@@ -226,7 +226,7 @@ async fn an_owner_that_takes_long_is_waited_for() {
         pair.two.ask(kept(&body)).await
     });
     assert!(begun.elapsed() > Duration::from_millis(1500), "it took {:?}", begun.elapsed());
-    ended(&one.response, "unknown", Code::FinalNotSeen);
+    ended(&one.response, "executed", Code::FinalNotSeen);
     assert_eq!(two.response["data"], one.response["data"]);
     assert_eq!(pair.calls(), 1);
 }
@@ -273,7 +273,7 @@ async fn an_outcome_is_told_to_nobody_before_it_is_shared() {
     assert_eq!(pair.one.shown("cut-off").expect("recorded").state, "sending");
     tokio::task::block_in_place(|| pair.nats.restart());
     let one = timeout(Duration::from_secs(20), one).await.expect("once it is back").response;
-    ended(&one, "unknown", Code::FinalNotSeen);
+    ended(&one, "executed", Code::FinalNotSeen);
     assert_eq!(pair.two.ask(kept(&body)).await.response["data"], one["data"]);
 }
 
