@@ -11,13 +11,13 @@ use super::{
     engine::{Answer, Circumstances, Engine, Server, not_recorded},
     error::{Code, CommandError, Outcome},
     follow::{Elsewhere, Next, not_claimed},
+    mark::Marks,
     recover::is_read_only,
     response::Response,
-    send::{Call, Ended, Errand, NotBegun, deadline},
-    shared::{Hold, claim, still_ours},
+    send::{Ended, Errand, deadline},
+    shared::Hold,
     work::Working,
 };
-use crate::failpoint;
 
 /// Why an errand has no outcome.
 enum Unfinished {
@@ -102,31 +102,10 @@ impl Engine {
         let (settings, may_wait, stop) = (&self.settings, how.durable, how.stop);
         let arrival = how.arrival;
         let errand = Errand { settings, server, id, command, deadline, may_wait, arrival, stop };
-        let (own_id, same_id, again) = (id.to_owned(), id.to_owned(), id.to_owned());
-        let sending = async |call: Call| {
-            claim(hold).await?;
-            failpoint::hit("shared_claimed");
-            let Call { channel_id, pace } = call;
-            let recorded = self
-                .blocking(move |journal| journal.sending_call(&own_id, channel_id.as_deref(), &pace))
-                .await;
-            recorded.map_err(|error| NotBegun::NotRecorded(error.to_string()))?;
-            let ours = still_ours(hold).await;
-            if ours.is_err()
-                && let Err(error) = self.blocking(move |journal| journal.unsend(&again)).await
-            {
-                warn!(%error, "a command that was not sent stays marked as being sent");
-            }
-            ours
-        };
-        let accepted = async |answer: Vec<u8>| {
-            if let Err(error) = self.blocking(move |journal| journal.accepted(&same_id, &answer)).await {
-                warn!(id, %error, "the journal does not keep that Asterisk took it; a crash would make it unknown");
-            }
-        };
+        let marks = Marks { engine: self, id, hold };
         let since = SystemTime::now();
         let run = async {
-            match errand.run(sending, accepted).await {
+            match errand.run(&marks).await {
                 Ended::Sent(response) => {
                     let known = self.without_doubt(server, id, command, since, response, stop).await;
                     known.map_or(Ended::Stopped, Ended::Sent)

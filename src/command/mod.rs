@@ -15,6 +15,7 @@
 //! | [`pace`] | how many calls a second, and how many at once |
 //! | [`shared`] | the claim that several amibus share |
 //! | `attempt` | from a claim to an outcome |
+//! | `mark` | what journal and shared claim are told before the socket |
 //! | `follow` | a command that another amibus has |
 //! | [`finals`] | what became of an Originate |
 //! | [`response`] | the one terminal outcome, and its message |
@@ -34,6 +35,7 @@ mod follow;
 pub mod journal;
 mod json;
 pub mod look;
+mod mark;
 mod owned;
 pub mod pace;
 pub mod policy;

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
-use amibus_ami::Action;
+use amibus_ami::{Action, OwnedFrame, Reply};
 use amibus_contract::Fault;
 use jiff::Timestamp;
-use tokio::{sync::SemaphorePermit, time::Instant};
+use tokio::{
+    sync::{SemaphorePermit, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     decode::{Command, Wait},
     engine::{Server, Settings},
     error::{Code, CommandError, Outcome},
+    mark::Marks,
     pace::Grant,
     response::{self, Response},
 };
@@ -74,6 +78,15 @@ pub(super) enum NotBegun {
     NotClaimed(Option<Fault>),
 }
 
+/// What became of one try.
+enum Attempt<'a> {
+    /// It was handed to the session, if not for certain written.
+    Made(Turn<'a>, Option<oneshot::Receiver<OwnedFrame>>, Result<Reply, ActionFailure>),
+    /// No byte of it was written, and it may wait for the next one.
+    Again,
+    Ended(Ended),
+}
+
 /// Why an errand ended before anything was sent.
 enum Hindered {
     Error(CommandError),
@@ -87,68 +100,22 @@ impl From<CommandError> for Hindered {
 }
 
 impl Errand<'_> {
-    /// Sends the action once, after `record_sending` has put on disk that it will be sent. Where its end is waited for,
-    /// `record_accepted` is told of Asterisk's Success first.
+    /// Sends the action once, after `marks` has put on disk that it will be sent. Where its end is waited for, `marks` is
+    /// told of Asterisk's Success first.
     ///
-    /// Where the connection breaks before a byte was written, a command that may wait does so, within its deadline.
-    pub(super) async fn run(
-        &self,
-        record_sending: impl AsyncFnOnce(Call) -> Result<(), NotBegun>,
-        record_accepted: impl AsyncFnOnce(Vec<u8>),
-    ) -> Ended {
+    /// Where the connection breaks before a byte was written, a command that may wait does so, within its deadline, and as
+    /// one that was only claimed.
+    pub(super) async fn run(&self, marks: &Marks<'_>) -> Ended {
         let channel_id = response::channel_id(&self.command.server, self.id);
-        let deadline = self.deadline;
-        let prepared = async {
-            let action = build(self.command, Some(&channel_id))?;
-            Ok::<_, Hindered>((action, self.turn(deadline, &channel_id).await?))
+        let action = match build(self.command, Some(&channel_id)) {
+            Ok(action) => action,
+            Err(error) => return Ended::Unsent(self.failed(error)),
         };
-        let (action, mut turn) = match prepared.await {
-            Ok(prepared) => prepared,
-            Err(hindered) => return self.hindered(hindered),
-        };
-        failpoint::hit("paced");
-        let finals = (self.command.wait == Wait::Final && is_originate(self.command))
-            .then(|| self.server.finals.expect(&channel_id));
-        let call = is_originate(self.command)
-            .then(|| Call { channel_id: Some(channel_id.clone()), pace: turn.limits() });
-        match record_sending(call.unwrap_or_default()).await {
-            Ok(()) => {}
-            Err(NotBegun::NotClaimed(fault)) => return Ended::NotClaimed(fault),
-            Err(NotBegun::NotRecorded(error)) => {
-                let text = format!("the journal could not record it, so it was not sent: {error}");
-                return Ended::Unsent(self.failed(CommandError::new(Code::NotRecorded, text)));
-            }
-        }
-        failpoint::hit("sending_recorded");
-        let sent = loop {
-            // Recording took its time: nothing is sent too late.
-            if until(deadline, turn.write()).await.is_none() || passed(deadline) {
-                turn.take_back();
-                return Ended::Sent(self.failed(deadline_passed(self.command)));
-            }
-            let answer_by = Instant::now() + self.server.action_deadline;
-            let write_by = deadline.unwrap_or(answer_by).min(answer_by);
-            match self.server.actions.run_by(action.clone(), write_by.into_std(), answer_by.into_std()).await
-            {
-                // However long it lay in a queue on the way to the socket: nothing is written too late.
-                Err(failure) if never_written(&failure) && passed(deadline) => {
-                    turn.take_back();
-                    return Ended::Sent(self.failed(deadline_passed(self.command)));
-                }
-                Err(failure) if never_written(&failure) && self.may_wait => {
-                    turn.take_back();
-                    match self.turn(deadline, &channel_id).await {
-                        Ok(again) => turn = again,
-                        Err(Hindered::Error(error)) => return Ended::Sent(self.failed(error)),
-                        // Recorded as being sent, so its outcome is recorded too: it was not.
-                        Err(Hindered::Stopped) => {
-                            let error =
-                                CommandError::new(Code::Unavailable, "amibus left before it was sent");
-                            return Ended::Sent(self.failed(error));
-                        }
-                    }
-                }
-                sent => break sent,
+        let (turn, finals, sent) = loop {
+            match self.attempt(&action, &channel_id, marks).await {
+                Attempt::Made(turn, finals, sent) => break (turn, finals, sent),
+                Attempt::Again => marks.step_back().await,
+                Attempt::Ended(ended) => return ended,
             }
         };
         if sent.is_ok() {
@@ -167,12 +134,58 @@ impl Errand<'_> {
             drop(turn);
         }
         if let (Some(finals), Outcome::Executed) = (finals, response.outcome) {
-            record_accepted(response.answer().to_vec()).await;
+            marks.accepted(response.answer().to_vec()).await;
             let within = self.settings.final_timeout + originate_timeout(self.command);
             let seen = tokio::time::timeout(within, finals).await;
             response.join(seen.ok().and_then(Result::ok), writer);
         }
         Ended::Sent(response)
+    }
+
+    /// Waits for its turn, and tries to send it.
+    async fn attempt(&self, action: &Action, channel_id: &str, marks: &Marks<'_>) -> Attempt<'_> {
+        let deadline = self.deadline;
+        let mut turn = match self.turn(deadline, channel_id).await {
+            Ok(turn) => turn,
+            Err(Hindered::Error(error)) => return Attempt::Ended(Ended::Unsent(self.failed(error))),
+            Err(Hindered::Stopped) => return Attempt::Ended(Ended::Stopped),
+        };
+        failpoint::hit("paced");
+        let finals = (self.command.wait == Wait::Final && is_originate(self.command))
+            .then(|| self.server.finals.expect(channel_id));
+        let call = is_originate(self.command)
+            .then(|| Call { channel_id: Some(channel_id.to_owned()), pace: turn.limits() });
+        match marks.sending(call.unwrap_or_default()).await {
+            Ok(()) => {}
+            Err(NotBegun::NotClaimed(fault)) => return Attempt::Ended(Ended::NotClaimed(fault)),
+            Err(NotBegun::NotRecorded(error)) => {
+                let text = format!("the journal could not record it, so it was not sent: {error}");
+                let error = CommandError::new(Code::NotRecorded, text);
+                return Attempt::Ended(Ended::Unsent(self.failed(error)));
+            }
+        }
+        failpoint::hit("sending_recorded");
+        let late = || Attempt::Ended(Ended::Sent(self.failed(deadline_passed(self.command))));
+        // Recording took its time: nothing is sent too late.
+        if until(deadline, turn.write()).await.is_none() || passed(deadline) {
+            turn.take_back();
+            return late();
+        }
+        let answer_by = Instant::now() + self.server.action_deadline;
+        let write_by = deadline.unwrap_or(answer_by).min(answer_by);
+        let actions = &self.server.actions;
+        match actions.run_by(action.clone(), write_by.into_std(), answer_by.into_std()).await {
+            // However long it lay in a queue on the way to the socket: nothing is written too late.
+            Err(failure) if never_written(&failure) && passed(deadline) => {
+                turn.take_back();
+                late()
+            }
+            Err(failure) if never_written(&failure) && self.may_wait => {
+                turn.take_back();
+                Attempt::Again
+            }
+            sent => Attempt::Made(turn, finals, sent),
+        }
     }
 
     /// Waits until the server is ready, the pace lets the command go on, and the server has room. The room and the place
@@ -231,13 +244,6 @@ impl Errand<'_> {
             Some(false) => Err(away()),
             Some(true) if !passed(deadline) => Ok(()),
             _ => Err(deadline_passed(self.command).into()),
-        }
-    }
-
-    fn hindered(&self, hindered: Hindered) -> Ended {
-        match hindered {
-            Hindered::Error(error) => Ended::Unsent(self.failed(error)),
-            Hindered::Stopped => Ended::Stopped,
         }
     }
 

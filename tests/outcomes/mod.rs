@@ -7,6 +7,7 @@ mod real;
 mod recovery;
 mod shared;
 mod unseen;
+mod unwritten;
 
 use std::time::Duration;
 

@@ -19,9 +19,9 @@ use super::{
     ended,
 };
 
-const PREFIX: &str = "ami";
+pub(super) const PREFIX: &str = "ami";
 /// Longer than any of these tests.
-const NEVER: Duration = Duration::from_secs(600);
+pub(super) const NEVER: Duration = Duration::from_secs(600);
 
 /// Two benches, and what they share.
 struct Pair {
@@ -54,7 +54,7 @@ impl Pair {
 }
 
 /// The claims as a configuration of amibus opens them.
-fn claims(nats: &Nats) -> Arc<dyn Claims> {
+pub(super) fn claims(nats: &Nats) -> Arc<dyn Claims> {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("amibus.toml");
     let text = format!(
@@ -86,7 +86,7 @@ fn kept(body: &str) -> Request {
 }
 
 /// Where the entry of an id is, made here once more from its description.
-fn key(id: &str) -> String {
+pub(super) fn key(id: &str) -> String {
     let mut hash = Sha256::new();
     for part in [PREFIX, id] {
         hash.update((part.len() as u64).to_be_bytes());
