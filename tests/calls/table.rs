@@ -9,8 +9,8 @@ const HEADING: &str = "fault | times | commands | calls | executed | unknown | o
 impl Row {
     /// Writes the row down, and panics where a promise was broken.
     pub(super) fn end(mut self, verdict: &Verdict) {
-        if !verdict.unknown.is_empty() {
-            self.note(format!("unknown: {:?}", verdict.unknown));
+        for (code, count) in &verdict.codes {
+            self.note(format!("{code}: {count}"));
         }
         self.note(format!("up to {} calls at once, {} in a second", verdict.at_once, verdict.a_second));
         let (executed, unknown) = (verdict.of("executed"), verdict.of("unknown"));

@@ -146,8 +146,8 @@ pub(crate) struct Verdict {
     pub(crate) outcomes: BTreeMap<String, usize>,
     /// The same message once more on the same bus.
     pub(crate) repeats: usize,
-    /// Commands that nobody knows about, by error code.
-    pub(crate) unknown: BTreeMap<String, usize>,
+    /// Commands that were not executed, by outcome and error code.
+    pub(crate) codes: BTreeMap<String, usize>,
     pub(crate) breaches: BTreeMap<Breach, usize>,
     /// Some of them in words.
     pub(crate) told: Vec<String>,
@@ -258,13 +258,15 @@ fn matches(
     demands: Demands,
 ) {
     let ran = !case.calls.is_empty();
+    if told.outcome != "executed" {
+        *verdict.codes.entry(format!("{} {}", told.outcome, told.code)).or_default() += 1;
+    }
     match told.outcome.as_str() {
         "executed" if demands.calls_outlive_faults && !ran => {
             verdict.breach(Breach::ExecutedWithoutCall, format!("{command}: {told:?}"));
         }
         "executed" => {}
         "unknown" => {
-            *verdict.unknown.entry(told.code.clone()).or_default() += 1;
             if demands.calls_outlive_faults && ran {
                 verdict.breach(Breach::UnknownThoughRun, format!("{command}: {told:?} {:?}", case.calls));
             }
