@@ -28,7 +28,7 @@ use super::{
     error::{Code, CommandError},
     finals::Finals,
     follow::Elsewhere,
-    journal::{self, Claim, Journal, JournalError},
+    journal::{Claim, Journal, JournalError, desk::Desk},
     pace::Pacer,
     policy::Policy,
     response::{self, Response},
@@ -96,7 +96,7 @@ pub struct Nowhere {
 pub struct Engine {
     pub(super) settings: Settings,
     policy: Policy,
-    journal: Arc<Journal>,
+    journal: Desk,
     pub(super) servers: BTreeMap<String, Server>,
     /// For commands to servers that are not configured.
     pub(super) nowhere: Nowhere,
@@ -161,6 +161,7 @@ impl Engine {
         let arrivals = AtomicU64::new(0);
         let doubts = Doubts::new(servers.keys(), Place::LogAndLiveChannels);
         let unseen = Doubts::new(servers.keys(), Place::Log);
+        let journal = Desk::start(journal);
         Arc::new(Self {
             settings,
             policy,
@@ -450,7 +451,7 @@ impl Engine {
         &self,
         work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        journal::blocking(&self.journal, work).await
+        self.journal.work(work).await
     }
 }
 

@@ -12,13 +12,14 @@
 //!
 //! Limits: rows older than `max_age` and beyond [`MAX_ROWS`] are removed when done, oldest first; nothing else is.
 
+pub(super) mod desk;
 mod paced;
 mod schema;
 
 use std::{
     fs::{File, TryLockError},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -57,6 +58,9 @@ pub enum JournalError {
         /// Its version.
         found: i64,
     },
+    /// It was written, and is not on disk.
+    #[error("it could not be put on disk: {0}")]
+    NotKept(String),
     /// The command is not, or no longer, this process's to send.
     #[error("the command is not claimed by this process any more")]
     NotOurs,
@@ -342,18 +346,6 @@ impl Journal {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Works with the journal on a thread that may wait for the disk.
-pub(super) async fn blocking<T: Send + 'static>(
-    journal: &Arc<Journal>,
-    work: impl FnOnce(&Journal) -> Result<T, JournalError> + Send + 'static,
-) -> Result<T, JournalError> {
-    let journal = Arc::clone(journal);
-    match tokio::task::spawn_blocking(move || work(&journal)).await {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
 }
 

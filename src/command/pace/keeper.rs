@@ -17,7 +17,7 @@ use crate::{
     asterisk::Actions,
     command::{
         channels::{self, Listed},
-        journal::{self, Journal, JournalError},
+        journal::{Journal, JournalError, desk::reading},
         response::CHANNEL_ID_PREFIX,
     },
 };
@@ -56,7 +56,7 @@ impl Keeper {
     /// Calls that a former process was sending at its end may not be in Asterisk's list yet.
     async fn remember(&self) -> Result<(), JournalError> {
         let server = self.server.clone();
-        let begun = journal::blocking(&self.journal, move |journal| journal.begun_calls(&server)).await?;
+        let begun = reading(&self.journal, move |journal| journal.begun_calls(&server)).await?;
         self.pacer.with(|core, now| {
             for (channel, (sent_at, names)) in begun {
                 core.find(&channel, self.pacer.named(&names), age(sent_at), now);
@@ -184,7 +184,7 @@ impl Keeper {
             return Ok(Vec::new());
         }
         let server = self.server.clone();
-        let known = journal::blocking(&self.journal, move |journal| {
+        let known = reading(&self.journal, move |journal| {
             let mut known = Vec::new();
             for channel in channels {
                 if let Some(call) = journal.paced(&server, &channel)? {
