@@ -31,6 +31,9 @@ pub fn filtered(rule: &filter::Rule) -> String {
 /// What an allow rule leaves out of what its globs and actions seem to give, a line each.
 pub fn refused(rule: &Rule) -> Vec<String> {
     let mut lines = Vec::new();
+    if rule.actions.iter().any(|text| text.contains(['*', '?', '[', '{'])) {
+        lines.push("by its globs only what changes nothing, such as Ping or QueueStatus".to_owned());
+    }
     let by_glob: Vec<&str> = dangers_that(rule, false).map(|danger| danger.action).collect();
     if !by_glob.is_empty() {
         lines.push(format!("not {}: to be allowed, these must be written out", few(&by_glob)));
@@ -60,8 +63,8 @@ pub fn warnings(number: usize, rule: &Rule) -> Vec<String> {
     let mut warnings = Vec::new();
     if rule.actions.iter().any(|text| fits_all(text)) {
         warnings.push(format!(
-            "rule #{number} allows every action that need not be written out, those of modules that amibus does not know \
-             among them: name the actions that are needed"
+            "rule #{number} allows every action that changes nothing: whoever may send commands sees all calls, queues and \
+             endpoints; name the actions that are needed"
         ));
     }
     for action in NEVER {
@@ -202,7 +205,7 @@ mod tests {
     #[test]
     fn dangerous_rules_are_told() {
         let all = |rule: &Rule| warnings(2, rule).join("\n");
-        assert!(all(&rule(&["*"], &[])).contains("rule #2 allows every action that need not be written out"));
+        assert!(all(&rule(&["*"], &[])).contains("rule #2 allows every action that changes nothing"));
         assert!(all(&rule(&["Originate"], &[("Channel", &["PJSIP/*"])])).contains("no call can be made"));
         let application = rule(&["Originate"], &[("Channel", &["PJSIP/*"]), ("Application", &["*"])]);
         assert!(all(&application).contains("with any Application: it runs any application: System()"));
@@ -238,7 +241,8 @@ mod tests {
                 assert_eq!(open, 0, "{action} {}: {bound}", field.name);
             }
             let by_glob = rule(&[&format!("{action}*")], &[]);
-            assert!(refused(&by_glob)[0].contains(action), "{action}: {:?}", refused(&by_glob));
+            let told = refused(&by_glob).join("\n");
+            assert!(told.contains(&format!("not {action}")), "{action}: {told}");
             let fitted = dangers_that(&by_glob, true).count();
             assert_eq!((fitted, warnings(3, &by_glob).len()), (0, 0), "{action}");
         }
@@ -250,6 +254,7 @@ mod tests {
         assert_eq!(
             lines,
             [
+                "by its globs only what changes nothing, such as Ping or QueueStatus",
                 "not QueueReset, QueueReload, QueueChangePriorityCaller, QueueWithdrawCaller, QueueAdd, QueueRemove and 4 \
                  more: to be allowed, these must be written out",
                 "Originate without Application, without Data, without PreDialGoSub, without Channel beginning with Local/",

@@ -130,9 +130,12 @@ pub(super) fn variable_of(line: &str) -> Option<(&str, String)> {
 
 /// `name=value` as Asterisk reads it back: what would split or vanish is protected by a backslash.
 fn assignment(name: &str, value: &str, at: &str) -> Result<String, CommandError> {
-    if name.is_empty() || name.contains(['=', ',', '"', '\\', '\'']) || name.trim() != name {
-        let text =
-            "the name of a channel variable: not empty, no '=', comma, quote, backslash or outer blank";
+    // Asterisk skips whatever is no more than a blank before a name (`ast_skip_blanks`), control characters too: what is
+    // judged here would be another variable there.
+    let odd = |c: char| c.is_control() || matches!(c, '=' | ',' | '"' | '\\' | '\'');
+    if name.is_empty() || name.contains(odd) || name.trim() != name {
+        let text = "the name of a channel variable: not empty, no '=', comma, quote, backslash, control character or outer \
+                    blank";
         return Err(CommandError::at(Code::InvalidField, at, text));
     }
     let mut line = String::with_capacity(name.len() + value.len() + 1);

@@ -110,9 +110,15 @@ impl Policy {
 }
 
 /// Why an action must be written out, in an answer to its sender.
-fn must_be_written_out(action: &str) -> Option<String> {
-    let danger = dangers::of(action)?;
-    Some(format!("{} {}: a rule must write its name out, a glob is not enough", danger.action, danger.why))
+fn must_be_written_out(action: &str) -> String {
+    match dangers::of(action) {
+        Some(danger) => {
+            format!("{} {}: a rule must write its name out, a glob is not enough", danger.action, danger.why)
+        }
+        None => {
+            format!("{action} may change something: a rule must write its name out, a glob is not enough")
+        }
+    }
 }
 
 enum Objection {
@@ -130,7 +136,7 @@ impl Compiled {
             return Some(Objection::NotAbout);
         }
         if !self.writes_out(&command.action) {
-            let text = must_be_written_out(&command.action).unwrap_or_default();
+            let text = must_be_written_out(&command.action);
             return Some(Objection::Field(0, CommandError::at(Code::Forbidden, "action", text)));
         }
         // Nearer than a rule that fits by a glob alone.
@@ -194,7 +200,7 @@ impl Compiled {
 
     /// Whether the rule writes out an action that must be.
     fn writes_out(&self, action: &str) -> bool {
-        dangers::of(action).is_none() || self.names.iter().any(|name| name.eq_ignore_ascii_case(action))
+        dangers::is_meant_by_globs(action) || self.names.iter().any(|name| name.eq_ignore_ascii_case(action))
     }
 }
 

@@ -93,6 +93,8 @@ fn hostile(cases: &mut Cases) {
         ("a half of a function", json!({ "SHELL)": "x" })),
         ("a variable for the shell", json!({ "MONITOR_EXEC": "touch" })),
         ("a variable for transfers", json!({ "__TRANSFER_CONTEXT": "flows" })),
+        ("a variable for recordings", json!({ "_TOUCH_MIXMONITOR": "x.wav,,touch /srv/amibus/pwned-t;" })),
+        ("a variable for an agi script", json!({ "meetme_agi_background": "x" })),
     ] {
         bad(name, "Variable", variable, forbidden);
     }
@@ -100,6 +102,10 @@ fn hostile(cases: &mut Cases) {
         ("crlf in a variable's name", json!({ "A\r\nAction: Logoff\r\nB": "x" })),
         ("crlf in a variable's value", json!({ "A": "x\r\nAction: Logoff" })),
         ("nul in a variable's value", json!({ "A": "x\0" })),
+        ("a control before a variable's name", json!({ "\u{1}MONITOR_EXEC": "touch" })),
+        ("a tab before a variable's name", json!({ "\tTRANSFER_CONTEXT": "flows" })),
+        ("an escape in a variable's name", json!({ "_\u{1b}MONITOR_EXEC": "touch" })),
+        ("a control before a variable in text", json!("\u{2}__MONITOR_EXEC=touch")),
         ("a comma in a variable's name", json!({ "A=1,SHELL(id)": "x" })),
         ("a quote in a variable's name", json!({ "A\"": "x" })),
         ("a backslash in a variable's name", json!({ "A\\": "x" })),

@@ -176,6 +176,10 @@ actions = ["Originate"]
 fields.Channel = ["Local/s@judge/n"]
 fields.Context = ["judge"]
 
+# What these may do is in fields, none of which is bound here.
+[[command.allow]]
+actions = ["AGI", "Command", "GetConfig", "GetConfigJSON", "Getvar", "MixMonitor", "Status", "UpdateConfig"]
+
 [[command.allow]]
 actions = ["UserEvent"]
 

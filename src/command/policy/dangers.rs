@@ -3,6 +3,8 @@
 //! Tried on Asterisk 22.10.1 and 16.28.0, or read in the source that is named. The tests hold every row of
 //! `dangerous-actions.tsv` against this table.
 
+use crate::command::recover::is_read_only;
+
 /// What a danger threatens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -89,23 +91,37 @@ pub fn of(action: &str) -> Option<&'static Danger> {
     DANGERS.iter().find(|danger| danger.action.eq_ignore_ascii_case(action))
 }
 
-/// Whether setting a channel variable of this name does more than to set it, in an Originate: a dialplan function, or one of
-/// [`SPECIAL_VARIABLES`].
-pub fn is_special(variable: &str) -> bool {
-    variable.contains(['(', ')'])
-        || SPECIAL_VARIABLES.iter().any(|special| special.eq_ignore_ascii_case(variable))
+/// Whether a glob in a rule stands for this action: only where it changes nothing, and gives nothing away that is secret. Any
+/// other must be written out, that of a module nobody knows here as well.
+pub fn is_meant_by_globs(action: &str) -> bool {
+    is_read_only(action) && of(action).is_none()
 }
 
-/// Variables that Asterisk itself acts upon: the first two are run by the shell (`res/res_monitor.c`), the others name
-/// the dialplan that a call goes on in.
+/// Whether setting a channel variable of this name does more than to set it, in an Originate: a dialplan function, or one
+/// that Asterisk itself acts upon.
+pub fn is_special(variable: &str) -> bool {
+    let begins =
+        |start: &&str| variable.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+    variable.contains(['(', ')'])
+        || SPECIAL_VARIABLES.iter().any(|special| special.eq_ignore_ascii_case(variable))
+        || SPECIAL_BEGINNINGS.iter().any(begins)
+}
+
+/// Variables that Asterisk itself acts upon: the first names an AGI script (`apps/app_meetme.c`), the second what keys do
+/// (`main/features_config.c`), the others the dialplan that a call goes on in.
 pub const SPECIAL_VARIABLES: [&str; 6] = [
-    "MONITOR_EXEC",
-    "MONITOR_EXEC_ARGS",
+    "MEETME_AGI_BACKGROUND",
+    "DYNAMIC_FEATURES",
     "TRANSFER_CONTEXT",
     "FORWARD_CONTEXT",
     "GOTO_ON_BLINDXFR",
     "EXITCONTEXT",
 ];
+
+/// What the names of further ones begin with. They come to a shell: `MONITOR_EXEC` and `MONITOR_EXEC_ARGS` in
+/// `res/res_monitor.c`, `MONITOR_OPTIONS` and `MONITOR_FILENAME` in `apps/app_queue.c`, `TOUCH_MIXMONITOR` and its format in
+/// `bridges/bridge_builtin_features.c`, where a comma begins the options and the command of MixMonitor.
+pub const SPECIAL_BEGINNINGS: [&str; 2] = ["MONITOR_", "TOUCH_"];
 
 use Class::{Calls, Secrets, Service, Shell, Spoofing, State, Toll};
 use When::{Always, Evaluated, Given, Local, Regex};

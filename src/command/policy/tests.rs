@@ -195,3 +195,42 @@ fn each_action_stands_once_in_the_table() {
         assert!(!NEVER.iter().any(|never| never.eq_ignore_ascii_case(danger.action)), "{}", danger.action);
     }
 }
+
+#[test]
+fn a_glob_stands_only_for_what_changes_nothing() {
+    let all = [rule(&["*"], &[])];
+    let (mut allowed, mut refused) = (0, 0);
+    for file in ["actions-16.tsv", "actions-22.tsv"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(file);
+        let text = std::fs::read_to_string(path).expect("a list of the corpus");
+        for action in
+            text.lines().filter_map(|line| line.split('\t').next()).filter(|name| !name.contains(' '))
+        {
+            let is_allowed = denied(&all, &command(action, &[])).is_none();
+            let harmless = crate::command::recover::is_read_only(action) && dangers::of(action).is_none();
+            assert_eq!(is_allowed, harmless, "{action}");
+            *(if is_allowed { &mut allowed } else { &mut refused }) += 1;
+        }
+    }
+    assert!(allowed > 80 && refused > 160, "{allowed} and {refused}");
+    for unknown in ["PlayDTMF", "ActionOfAModuleOfOnesOwn"] {
+        assert_eq!(denied(&all, &command(unknown, &[])).as_deref(), Some("action"));
+        assert_eq!(denied(&[rule(&[unknown], &[])], &command(unknown, &[])), None);
+    }
+}
+
+#[test]
+fn variables_that_asterisk_acts_upon_need_a_rule() {
+    for name in ["MONITOR_OPTIONS", "__touch_mixmonitor_format", "MEETME_AGI_BACKGROUND", "_DYNAMIC_FEATURES"]
+    {
+        let line = format!("{name}=x");
+        let originate =
+            command("Originate", &[("Context", "a"), ("Channel", "PJSIP/1"), ("Variable", &line)]);
+        let without = rule(&["Originate"], &[("Context", &["a"])]);
+        let field = denied(&[without], &originate);
+        assert!(
+            field.as_ref().is_some_and(|field| field.starts_with("fields.Variable.")),
+            "{name}: {field:?}"
+        );
+    }
+}
