@@ -225,6 +225,7 @@ impl Daemon {
         }
         self.inlets.spawn(Arc::clone(&engine).look_up(calls, self.stop.clone()));
         self.inlets.spawn(Arc::clone(&engine).release_unsent(self.stop.clone()));
+        self.inlets.spawn(Arc::clone(&engine).release_left(self.stop.clone()));
         let scope = Scope { prefix: config.prefix.clone(), servers: names };
         for bus in config.buses.iter().filter(|bus| bus.takes_commands()) {
             let taking = take_commands(

@@ -11,11 +11,11 @@ use super::{
     engine::{Answer, Circumstances, Engine, Server, not_recorded},
     error::{Code, CommandError, Outcome},
     follow::{Elsewhere, Next, not_claimed},
+    hold::Hold,
     mark::Marks,
     recover::is_read_only,
     response::Response,
     send::{Ended, Errand, deadline},
-    shared::Hold,
     work::Working,
 };
 
@@ -41,7 +41,7 @@ impl Engine {
         let deadline = deadline(&self.settings, command, how.age);
         if self.shared.is_none() || is_read_only(&command.action) {
             return match self.errand(server, id, command, how, deadline, None).await {
-                Ok(response) => self.finish(server, id, how, response, None).await.ok(),
+                Ok((response, _)) => self.finish(server, id, how, response, None).await.ok(),
                 Err(Unfinished::Answer(answer)) => Some(answer),
                 Err(Unfinished::Stopped | Unfinished::NotClaimed(_)) => None,
             };
@@ -57,10 +57,12 @@ impl Engine {
         loop {
             let turn = match self.look(server, &command.payload_hash, &hold, how.durable, how.stop).await {
                 Next::Ours => match self.errand(server, id, command, how, deadline, Some(&hold)).await {
-                    Ok(response) => match self.finish(server, id, how, response, Some(&hold)).await {
-                        Ok(answer) => return Some(answer),
-                        Err(Elsewhere) => continue,
-                    },
+                    Ok((response, was_sent)) => {
+                        match self.finish(server, id, how, response, Some((&hold, was_sent))).await {
+                            Ok(answer) => return Some(answer),
+                            Err(Elsewhere) => continue,
+                        }
+                    }
                     Err(Unfinished::Answer(answer)) => return Some(answer),
                     Err(Unfinished::Stopped) => Next::Stopped,
                     Err(Unfinished::NotClaimed(fault)) => {
@@ -89,7 +91,7 @@ impl Engine {
         }
     }
 
-    /// Sends the command once. Answers its outcome, which is not recorded yet.
+    /// Sends the command once. Answers its outcome, which is not recorded yet, and whether anything may have been sent.
     async fn errand(
         &self,
         server: &Server,
@@ -98,7 +100,7 @@ impl Engine {
         how: &Circumstances<'_>,
         deadline: Option<tokio::time::Instant>,
         hold: Option<&Hold<'_>>,
-    ) -> Result<Response, Unfinished> {
+    ) -> Result<(Response, bool), Unfinished> {
         let (settings, may_wait, stop) = (&self.settings, how.durable, how.stop);
         let arrival = how.arrival;
         let errand = Errand { settings, server, id, command, deadline, may_wait, arrival, stop };
@@ -120,8 +122,8 @@ impl Engine {
         match ended {
             Ended::Stopped => Err(Unfinished::Stopped),
             Ended::NotClaimed(fault) => Err(Unfinished::NotClaimed(fault)),
-            Ended::Sent(response) => Ok(response),
-            Ended::Unsent(response) if response.outcome == Outcome::Expired => Ok(response),
+            Ended::Sent(response) => Ok((response, true)),
+            Ended::Unsent(response) if response.outcome == Outcome::Expired => Ok((response, false)),
             Ended::Unsent(response) => {
                 Err(Unfinished::Answer(self.unsent(server, id, response, how, hold).await))
             }
@@ -138,8 +140,8 @@ impl Engine {
         how: &Circumstances<'_>,
         hold: Option<&Hold<'_>>,
     ) -> Arc<Answer> {
-        let shared = match hold {
-            Some(hold) => hold.release().await.map_err(|fault| fault.to_string()),
+        let shared = match hold.filter(|hold| hold.is_touched()) {
+            Some(hold) => hold.release().await.map(drop),
             None => Ok(()),
         };
         let released = match shared {
@@ -147,10 +149,13 @@ impl Engine {
                 let id = id.to_owned();
                 self.blocking(move |journal| journal.release(&id)).await.map_err(|error| error.to_string())
             }
-            Err(fault) => Err(fault),
+            Err(fault) => {
+                self.left.add(id);
+                Err(fault.to_string())
+            }
         };
         if let Err(error) = released {
-            warn!(%error, "a claim could not be released; it is taken up when the command comes again");
+            warn!(id, %error, "a claim could not be released; it is tried again, or taken up when the command comes again");
         }
         self.unclaimed(Some(server), response, None, how)
     }

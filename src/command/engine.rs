@@ -28,12 +28,14 @@ use super::{
     error::{Code, CommandError},
     finals::Finals,
     follow::Elsewhere,
+    hold::Hold,
     journal::{Claim, Journal, JournalError, desk::Desk},
     pace::Pacer,
     policy::Policy,
+    release::Left,
     response::{self, Response},
     send::build,
-    shared::{Hold, Shared},
+    shared::Shared,
     work::{InWork, keeping},
 };
 use crate::{
@@ -106,6 +108,8 @@ pub struct Engine {
     pub(super) running: InWork,
     /// The calls of a dead process that are still looked for.
     pub(super) looking_up: watch::Sender<BTreeSet<String>>,
+    /// What was not sent, and whose shared claim could not be given back.
+    pub(super) left: Left,
     /// Counts the requests as they come in.
     arrivals: AtomicU64,
     /// The calls of this process that nobody answered for.
@@ -171,6 +175,7 @@ impl Engine {
             shared,
             running,
             looking_up,
+            left: Left::default(),
             arrivals,
             doubts,
             unseen,
@@ -323,8 +328,10 @@ impl Engine {
             Ok(Claim::Interrupted) => {
                 let error = CommandError::new(Code::Interrupted, INTERRUPTED);
                 let response = Response::of_error(Some(id.into()), &command.server, &command.action, error);
-                let hold = self.hold(id).await.ok().flatten();
-                return self.finish(server, id, how, response, hold.as_ref()).await.ok();
+                // Agreed on with the others, or left as it is.
+                let hold = self.hold(id).await.ok()?;
+                let hold = hold.as_ref().map(|hold| (hold, true));
+                return self.finish(server, id, how, response, hold).await.ok();
             }
             Ok(Claim::Reused) => {
                 let text =
@@ -342,17 +349,17 @@ impl Engine {
     }
 
     /// Records the outcome, publishes it, and makes the answer. Goes on trying where the outcome cannot be recorded:
-    /// until it is, nobody is told of it.
+    /// until it is, nobody is told of it. `hold` is our hand on its shared claim, and whether it may have been sent.
     pub(super) async fn finish(
         &self,
         server: &Server,
         id: &str,
         how: &Circumstances<'_>,
         response: Response,
-        hold: Option<&Hold<'_>>,
+        hold: Option<(&Hold<'_>, bool)>,
     ) -> Result<Arc<Answer>, Elsewhere> {
-        if let Some(hold) = hold
-            && let Some(ending) = self.share(hold, &response).await?
+        if let Some((hold, was_sent)) = hold
+            && let Some(ending) = self.share(hold, &response, was_sent).await?
         {
             // Ours: it was shared already, and the store's word of that was lost.
             let tell = || match ending.ours {

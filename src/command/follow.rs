@@ -1,12 +1,9 @@
-//! A command that another amibus may have: looked at before it is sent, waited for while it is sent there, taken over
-//! when its owner seems gone, and answered with the outcome that all share.
+//! A command that another amibus may have: looked at before it is sent, waited for while it is sent there, and taken over
+//! when its owner seems gone. And our own outcome, which counts once it is shared.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use amibus_contract::{Fault, Kind, Message};
+use amibus_contract::Fault;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -14,20 +11,20 @@ use tracing::warn;
 use super::{
     engine::{Engine, RECORD_RETRY, Server},
     error::{Code, CommandError},
+    hold::Hold,
     journal::{JournalError, Open},
     response::{Response, channel_id},
-    shared::{self, Claimed, Ending, Hold, Seen, Settled, Shared},
+    shared::{self, Claimed, Ending, Seen, Settled, Shared},
 };
-use crate::normalize::Notice;
 
 /// How soon a command that another amibus sends is looked at again; doubled up to [`POLL_MAX`].
 const POLL_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two such looks.
 const POLL_MAX: Duration = Duration::from_secs(2);
 /// The pause after a store that did not answer, before a command that can wait asks again.
-const AWAY_RETRY: Duration = Duration::from_secs(1);
-/// Claims of a dead process that are looked at in one go.
-const RELEASED_AT_ONCE: usize = 1000;
+pub(super) const AWAY_RETRY: Duration = Duration::from_secs(1);
+/// An outcome that could not be shared for so long is kept in the own journal meanwhile.
+const KEPT_AFTER: Duration = Duration::from_millis(250);
 
 /// What a look found for us to do.
 pub(super) enum Next {
@@ -45,6 +42,14 @@ pub(super) enum Next {
 struct Watched {
     revision: u64,
     since: Instant,
+}
+
+/// Since when an entry is seen at this revision.
+fn unchanged(watched: &mut Option<Watched>, revision: u64) -> Instant {
+    match watched {
+        Some(seen) if seen.revision == revision => seen.since,
+        _ => watched.insert(Watched { revision, since: Instant::now() }).since,
+    }
 }
 
 impl Engine {
@@ -86,31 +91,28 @@ impl Engine {
                 Seen::Theirs(claimed, revision) if claimed.payload_hash == hash => (claimed, revision),
                 Seen::Done(_) | Seen::Theirs(..) => return Next::Rejected(reused()),
             };
-            let since = match &watched {
-                Some(seen) if seen.revision == revision => seen.since,
-                _ => {
-                    pause = POLL_MIN;
-                    watched.insert(Watched { revision, since: Instant::now() }).since
-                }
-            };
-            if since.elapsed() >= self.takeover()
-                && let Some(turn) = self.take_over(server, hold, &claimed, revision).await
-            {
-                return turn;
+            if watched.as_ref().is_none_or(|seen| seen.revision != revision) {
+                pause = POLL_MIN;
             }
-            if may_wait {
-                if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-                    return Next::Stopped;
+            let since = unchanged(&mut watched, revision);
+            if since.elapsed() >= self.takeover() {
+                let taking = self.take_over(server, hold, &claimed, revision);
+                match stop.run_until_cancelled(taking).await {
+                    Some(None) => {}
+                    Some(Some(turn)) => return turn,
+                    None => return Next::Stopped,
                 }
-            } else {
-                tokio::time::sleep(pause).await;
+            }
+            // It was sent, or will be: nobody is told that it was not, and whoever asks again gets its outcome.
+            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                return Next::Stopped;
             }
             pause = (pause * 2).min(POLL_MAX);
         }
     }
 
     /// Ends a command whose owner was not heard of for long: by the call's evidence, or as unknown. `None`: the owner, or
-    /// another one, was faster.
+    /// another one, was faster: it goes on, or has given it back.
     async fn take_over(
         &self,
         server: &Server,
@@ -140,163 +142,71 @@ impl Engine {
                 Response::of_error(Some(call.id.clone()), &call.server, &call.action, error)
             }
         };
-        match hold.settle_over(&response, Some(revision)).await {
+        match hold.settle_over(&response, revision).await {
             Ok(Settled::Made) => {
                 let payload_hash = claimed.payload_hash.clone();
                 let instance = self.shared.as_ref().map(Shared::instance).unwrap_or_default();
                 Some(Next::Ended(Ending::own(&response, payload_hash, instance)))
             }
             Ok(Settled::Before(ending)) => Some(Next::Ended(ending)),
-            Ok(Settled::InWork) | Err(_) => None,
+            Ok(Settled::InWork(_) | Settled::Gone) | Err(_) => None,
         }
     }
 
     /// Shares the outcome before it is recorded anywhere else. Answers the outcome that was shared before ours, which then
-    /// counts. Goes on trying: until it is shared, nobody is told of it.
+    /// counts. Goes on trying: until it is shared, nobody is told of it. One that is not known soon is kept in the journal,
+    /// so that a process after this one knows it.
     ///
     /// # Errors
-    /// That another amibus is at it: possible only where we sent nothing.
+    /// That another amibus is at it: only where we did not send it.
     pub(super) async fn share(
         &self,
         hold: &Hold<'_>,
         response: &Response,
+        was_sent: bool,
     ) -> Result<Option<Ending>, Elsewhere> {
+        let sharing = self.agree(hold, response, was_sent);
+        tokio::pin!(sharing);
+        if let Ok(shared) = tokio::time::timeout(KEPT_AFTER, &mut sharing).await {
+            return shared;
+        }
+        if let (true, Some(id)) = (was_sent, response.id.clone()) {
+            let (own_id, outcome, data) = (id.clone(), response.outcome.as_str(), response.data());
+            if let Err(error) = self.blocking(move |journal| journal.ended(&own_id, outcome, &data)).await {
+                warn!(id, %error, "the journal does not keep an outcome that is not shared yet");
+            }
+        }
+        sharing.await
+    }
+
+    async fn agree(
+        &self,
+        hold: &Hold<'_>,
+        response: &Response,
+        was_sent: bool,
+    ) -> Result<Option<Ending>, Elsewhere> {
+        let mut watched = None;
         loop {
-            match hold.settle(response).await {
+            let settled = match hold.settle(response).await {
+                Ok(Settled::InWork(_)) if !was_sent => return Err(Elsewhere),
+                // The store lost our claim, and another one took the command up: it gives it back, ends it, or dies.
+                Ok(Settled::InWork(revision))
+                    if unchanged(&mut watched, revision).elapsed() >= self.takeover() =>
+                {
+                    hold.settle_over(response, revision).await
+                }
+                settled => settled,
+            };
+            match settled {
                 Ok(Settled::Made) => return Ok(None),
                 Ok(Settled::Before(ending)) => return Ok(Some(ending)),
-                Ok(Settled::InWork) => return Err(Elsewhere),
+                Ok(Settled::InWork(_) | Settled::Gone) => {}
                 Err(fault) => {
+                    watched = None;
                     tracing::debug!(id = response.id, %fault, "an outcome cannot be shared; trying again");
-                    tokio::time::sleep(RECORD_RETRY).await;
                 }
             }
-        }
-    }
-
-    /// Records an outcome that is shared, and makes the message that answers it: the published one where it is ours to
-    /// publish, else one for who asked alone. Goes on trying, as for any outcome.
-    pub(super) async fn adopt(
-        &self,
-        server: Option<&Server>,
-        id: &str,
-        action: &str,
-        ending: &Ending,
-        tell: impl Fn(),
-    ) -> Message {
-        let outcome: &'static str =
-            super::Outcome::parse(&ending.outcome).unwrap_or(super::Outcome::Unknown).as_str();
-        if ending.ours {
-            server.map_or(&self.nowhere.metrics, |server| &server.metrics).finished(outcome).inc();
-        }
-        loop {
-            let recorded = match ending.ours {
-                true => self.record_data(id, server, action, outcome, ending.response.clone(), &tell).await,
-                false => self.record_aside(id, server, action, outcome, &ending.response, &tell).await,
-            };
-            match recorded {
-                Ok(message) => return message,
-                Err(error) => {
-                    tracing::error!(id, %error, "an outcome cannot be recorded; trying again");
-                    tokio::time::sleep(RECORD_RETRY).await;
-                }
-            }
-        }
-    }
-
-    /// As [`Engine::record_data`], without publishing: who said so does that.
-    async fn record_aside(
-        &self,
-        id: &str,
-        server: Option<&Server>,
-        action: &str,
-        outcome: &'static str,
-        data: &[u8],
-        tell: impl FnOnce(),
-    ) -> Result<Message, JournalError> {
-        let (own_id, own_data) = (id.to_owned(), data.to_vec());
-        let nonce = self
-            .blocking(move |journal| {
-                journal.done(&own_id, outcome, &own_data)?;
-                journal.owned(&own_id)
-            })
-            .await?
-            .map(|owned| owned.nonce)
-            .unwrap_or_default();
-        tell();
-        let notice = Notice {
-            kind: Kind::Response,
-            name: if action.is_empty() { "Unknown" } else { action },
-            subject: None,
-            key: Some(id),
-            correlation: Some(id),
-            data,
-        };
-        let mut message = self.place(server).0.notice_aside(&nonce, &notice, SystemTime::now());
-        // It has no place in the server's sequence.
-        message.attributes.sequence = None;
-        let (own_id, body) = (id.to_owned(), message.body.clone());
-        self.blocking(move |journal| journal.published(&own_id, &body)).await?;
-        Ok(message)
-    }
-
-    /// Gives back the claims that a process before this one shared and never sent, so that nobody waits for it, and
-    /// forgets those of them that no bus delivers again. At `stop` the rest is left: whoever comes upon one waits for the
-    /// takeover time.
-    pub async fn release_unsent(self: Arc<Self>, stop: CancellationToken) {
-        if self.shared.is_none() {
-            return;
-        }
-        let mut after = String::new();
-        loop {
-            let behind = after.clone();
-            let ids = match self.blocking(move |journal| journal.claimed(&behind, RELEASED_AT_ONCE)).await {
-                Ok(ids) => ids,
-                Err(error) => {
-                    return warn!(%error, "the journal does not tell what was claimed and never sent");
-                }
-            };
-            let Some(last) = ids.last() else { return };
-            after.clone_from(last);
-            for id in ids {
-                if stop.run_until_cancelled(self.release_one(&id)).await.is_none() {
-                    return;
-                }
-            }
-        }
-    }
-
-    async fn release_one(&self, id: &str) {
-        // What is in work again by now goes on with its claim.
-        let Some(_turn) = self.running.try_turn(id) else { return };
-        loop {
-            let own_id = id.to_owned();
-            let unsent = self.blocking(move |journal| journal.unsent(&own_id)).await;
-            let (one, hold) = match (unsent, self.hold(id).await) {
-                (Ok(Some(one)), Ok(Some(hold))) => (one, hold),
-                _ => return,
-            };
-            let released = match hold.look().await {
-                Ok(seen) => hold.release().await.map(|()| seen),
-                Err(fault) => Err(fault),
-            };
-            match released {
-                Ok(_) if one.durable => return,
-                Ok(seen) => {
-                    let forgotten = match seen {
-                        Seen::Free | Seen::Ours(_) => self.forget_unsent(one).await,
-                        // It has an outcome, or will: of another amibus, to which it was sent as well.
-                        Seen::Theirs(..) | Seen::Done(_) => {
-                            self.blocking(move |journal| journal.release(&one.id)).await.map(drop)
-                        }
-                    };
-                    if let Err(error) = forgotten {
-                        warn!(id, %error, "a claim could not be released; it is when amibus starts again");
-                    }
-                    return;
-                }
-                Err(_) => tokio::time::sleep(AWAY_RETRY).await,
-            }
+            tokio::time::sleep(RECORD_RETRY).await;
         }
     }
 

@@ -283,7 +283,8 @@ impl Journal {
     pub fn unsend(&self, id: &str) -> Result<(), JournalError> {
         self.lock()
             .prepare_cached(
-                "UPDATE command SET state = 'claimed', sent_at = NULL, response = NULL, channel_id = NULL, pace = NULL
+                "UPDATE command SET state = 'claimed', sent_at = NULL, outcome = NULL, response = NULL, channel_id = NULL,
+                 pace = NULL
                  WHERE id = ?1 AND state = 'sending'",
             )?
             .execute([id])?;
@@ -378,7 +379,9 @@ fn find(connection: &Connection, id: &str, payload_hash: &str) -> Result<Option<
     Ok(match row {
         (hash, ..) if hash != payload_hash => Some(Claim::Reused),
         (_, state, ..) if state == "claimed" => None,
-        (_, _, Some(outcome), Some(response), body) => Some(Claim::Done(Record { outcome, response, body })),
+        (_, state, Some(outcome), Some(response), body) if state == "done" => {
+            Some(Claim::Done(Record { outcome, response, body }))
+        }
         _ => Some(Claim::Interrupted),
     })
 }

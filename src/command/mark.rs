@@ -4,8 +4,8 @@ use tracing::warn;
 
 use super::{
     engine::{Engine, RECORD_RETRY},
+    hold::{Hold, claim, still_ours},
     send::{Call, NotBegun},
-    shared::{Hold, claim, still_ours},
 };
 use crate::failpoint;
 

@@ -14,13 +14,17 @@
 //! | [`look`] | reading the journal, for a person |
 //! | [`pace`] | how many calls a second, and how many at once |
 //! | [`shared`] | the claim that several amibus share |
+//! | `hold` | our hand on one such claim |
 //! | `attempt` | from a claim to an outcome |
 //! | `mark` | what journal and shared claim are told before the socket |
 //! | `follow` | a command that another amibus has |
+//! | `adopt` | the outcome that all share, into the own journal |
+//! | `release` | shared claims of what was never sent, given back |
 //! | [`finals`] | what became of an Originate |
 //! | [`response`] | the one terminal outcome, and its message |
 //! | [`engine`] | the way through all of these |
 
+mod adopt;
 mod attempt;
 mod audit;
 mod channels;
@@ -32,16 +36,19 @@ mod evidence;
 mod fields;
 pub mod finals;
 mod follow;
+mod hold;
 pub mod journal;
 mod json;
 pub mod look;
 mod mark;
+mod moment;
 mod owned;
 pub mod pace;
 pub mod policy;
 mod publish;
 mod record;
 pub mod recover;
+mod release;
 pub mod response;
 mod send;
 mod serve;

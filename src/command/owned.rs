@@ -58,6 +58,31 @@ impl Journal {
         }
     }
 
+    /// Keeps the outcome of a command that is not shared with the other amibus yet, so that it does not count.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn ended(&self, id: &str, outcome: &str, response: &[u8]) -> Result<(), JournalError> {
+        self.lock()
+            .prepare_cached(
+                "UPDATE command SET outcome = ?2, response = ?3 WHERE id = ?1 AND state = 'sending'",
+            )?
+            .execute(params![id, outcome, response])?;
+        Ok(())
+    }
+
+    /// The `data` of an outcome that was kept so, JSON; `None`: there is none, or it counts already.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn kept(&self, id: &str) -> Result<Option<Vec<u8>>, JournalError> {
+        let connection = self.lock();
+        let mut find = connection.prepare_cached(
+            "SELECT response FROM command WHERE id = ?1 AND state = 'sending' AND outcome IS NOT NULL",
+        )?;
+        Ok(find.query_row([id], |row| row.get(0)).optional()?.flatten())
+    }
+
     /// The ids of commands that were claimed and never sent, in their order, from behind `after` on.
     ///
     /// # Errors

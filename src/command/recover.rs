@@ -190,7 +190,29 @@ impl Engine {
         }
     }
 
+    /// Those whose outcome was known, and kept until it is shared, have it.
+    async fn known(&self, name: &str, calls: Vec<Open>) -> Vec<Open> {
+        let mut open = Vec::new();
+        for mut call in calls {
+            let id = call.id.clone();
+            let kept = self.blocking(move |journal| journal.kept(&id)).await.ok().flatten();
+            let Some(data) = kept else {
+                open.push(call);
+                continue;
+            };
+            match Response::of_data(&data) {
+                Some(response) => self.recovered(self.servers.get(name), &call, &response).await,
+                None => {
+                    call.response = None;
+                    open.push(call);
+                }
+            }
+        }
+        open
+    }
+
     async fn look_up_on(&self, name: &str, calls: Vec<Open>) {
+        let calls = self.known(name, calls).await;
         let Some(server) = self.servers.get(name) else {
             for call in &calls {
                 self.recovered(None, call, &unknown(call)).await;
@@ -302,7 +324,7 @@ impl Engine {
             match self.hold(&call.id).await {
                 Ok(None) => return None,
                 Ok(Some(hold)) => {
-                    if let Ok(before) = self.share(&hold, response).await {
+                    if let Ok(before) = self.share(&hold, response, true).await {
                         return before;
                     }
                 }
@@ -310,7 +332,6 @@ impl Engine {
                     tracing::error!(id = call.id, %error, "the journal cannot be read; trying again")
                 }
             }
-            // Another one claimed it, since the store lost our claim: its outcome counts.
             tokio::time::sleep(RECORD_RETRY).await;
         }
     }

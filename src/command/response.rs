@@ -3,6 +3,8 @@
 //! The `data` of a response is built once and kept in the journal; the envelope around it is made where the message
 //! takes its place in the server's sequence.
 
+mod kept;
+
 use std::time::SystemTime;
 
 use amibus_ami::{Frame, OwnedFrame, Reply};

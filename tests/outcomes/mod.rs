@@ -2,6 +2,7 @@
 //! real journal on disk.
 
 mod bench;
+mod lossy;
 mod pace;
 mod real;
 mod recovery;

@@ -1,5 +1,7 @@
 //! Two amibus on one Asterisk, each with its journal, that share their claims in a bucket of a real NATS server.
 
+mod lost;
+
 use std::{sync::Arc, time::Duration};
 
 use amibus::{
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     bench::{Bench, request},
     ended,
+    lossy::Lossy,
 };
 
 pub(super) const PREFIX: &str = "ami";
@@ -29,6 +32,8 @@ struct Pair {
     sim: Arc<Sim>,
     one: Bench,
     two: Bench,
+    /// The way of each to the claims.
+    ways: [Arc<Lossy>; 2],
 }
 
 impl Pair {
@@ -40,12 +45,13 @@ impl Pair {
             ..SimOptions::default()
         };
         let sim = Arc::new(Sim::start(options).await.expect("a simulated Asterisk"));
-        let bench = async |name: &str| {
-            let shared = Shared::new(claims(&nats), PREFIX, name, takeover);
+        let ways = [Lossy::over(claims(&nats)), Lossy::over(claims(&nats))];
+        let bench = async |name: &str, way: &Arc<Lossy>| {
+            let shared = Shared::new(Arc::clone(way) as Arc<dyn Claims>, PREFIX, name, takeover);
             Bench::at(Arc::clone(&sim), |_| {}, Some(shared)).await
         };
-        let (one, two) = (bench("one").await, bench("two").await);
-        Self { nats, sim, one, two }
+        let (one, two) = (bench("one", &ways[0]).await, bench("two", &ways[1]).await);
+        Self { nats, sim, one, two, ways }
     }
 
     fn calls(&self) -> usize {
