@@ -1,6 +1,9 @@
 //! The bucket of the claims: looked at, and made where it is missing.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use amibus_contract::{Fault, FaultKind};
 use async_nats::jetstream::{
@@ -13,11 +16,25 @@ use crate::{settings::ClaimSettings, stream};
 /// How long a stream remembers message ids, which the claims have none of; it must not be above its `max_age`.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
-/// The bucket as it is on the server, made where it is missing and that is wanted.
-pub(crate) async fn open(context: &Context, wanted: &ClaimSettings) -> Result<Config, Fault> {
+/// The bucket as it is on the server, made where it is missing and that is wanted. `seen` tells, and is told, whether it
+/// was there before: one that is made anew knows no claims.
+pub(crate) async fn open(
+    context: &Context,
+    wanted: &ClaimSettings,
+    seen: &AtomicBool,
+) -> Result<Config, Fault> {
     let name = wanted.stream();
+    if seen.load(Ordering::Acquire) && stream::find(context, &name).await?.is_none() {
+        tracing::error!(
+            bucket = wanted.bucket,
+            "the bucket of the claims was removed: what was claimed in it is forgotten, and what its bus delivers again may \
+             be run again by another amibus"
+        );
+    }
     let found = stream::find_or_make(context, &name, wanted.create.then(|| as_wanted(wanted)));
-    fitting(found.await?, wanted)
+    let found = fitting(found.await?, wanted)?;
+    seen.store(true, Ordering::Release);
+    Ok(found)
 }
 
 /// As `nats kv add` makes it, with one revision of each entry.

@@ -9,7 +9,10 @@
 //! written later. A question that goes unanswered ends it, since async-nats remembers each.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -47,6 +50,8 @@ pub(crate) struct Bucket {
     settings: Settings,
     wanted: ClaimSettings,
     line: Mutex<Option<Arc<Line>>>,
+    /// Whether the bucket was seen before.
+    seen: AtomicBool,
     failed: std::sync::Mutex<Option<(Instant, Fault)>>,
 }
 
@@ -54,16 +59,16 @@ pub(crate) struct Bucket {
 struct Line {
     dialled: Dialled,
     context: Context,
-    dropped: std::sync::atomic::AtomicBool,
+    dropped: AtomicBool,
 }
 
 impl Line {
     fn alive(&self) -> bool {
-        !self.dropped.load(std::sync::atomic::Ordering::Acquire) && self.dialled.connected()
+        !self.dropped.load(Ordering::Acquire) && self.dialled.connected()
     }
 
     fn give_up(&self) {
-        self.dropped.store(true, std::sync::atomic::Ordering::Release);
+        self.dropped.store(true, Ordering::Release);
     }
 }
 
@@ -76,8 +81,8 @@ enum Wrote {
 
 impl Bucket {
     pub(crate) fn new(settings: &Settings, wanted: ClaimSettings) -> Self {
-        let (line, failed) = (Mutex::new(None), std::sync::Mutex::new(None));
-        Self { settings: settings.clone(), wanted, line, failed }
+        let (line, seen, failed) = (Mutex::new(None), AtomicBool::new(false), std::sync::Mutex::new(None));
+        Self { settings: settings.clone(), wanted, line, seen, failed }
     }
 
     async fn line(&self) -> Result<Arc<Line>, Fault> {
@@ -107,7 +112,7 @@ impl Bucket {
             .timeout(limit)
             .ack_timeout(limit)
             .build(dialled.client.clone());
-        let found = bucket::open(&context, &self.wanted);
+        let found = bucket::open(&context, &self.wanted, &self.seen);
         let refused = dialled.refused(0, |said| said.contains("\"$JS."));
         tokio::select! {
             biased;
@@ -115,7 +120,7 @@ impl Bucket {
             said = refused => return Err(faults::forbidden(&said)),
             () = dialled.lost() => return Err(faults::lost()),
         };
-        Ok(Line { dialled, context, dropped: false.into() })
+        Ok(Line { dialled, context, dropped: AtomicBool::new(false) })
     }
 
     /// Runs one question, within the limit and unless the server refuses it.
@@ -136,7 +141,10 @@ impl Bucket {
             said = refused => Err(faults::forbidden(&said)),
         };
         if let Err(fault) = &done
-            && matches!(fault.kind, FaultKind::TimedOut | FaultKind::Unreachable | FaultKind::Forbidden)
+            && matches!(
+                fault.kind,
+                FaultKind::TimedOut | FaultKind::Unreachable | FaultKind::Forbidden | FaultKind::Missing
+            )
         {
             line.give_up();
         }

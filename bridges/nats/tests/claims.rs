@@ -140,6 +140,25 @@ async fn a_bucket_that_is_missing_or_forgets_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_is_removed_under_a_connection_is_made_anew() {
+    let server = Nats::jetstream();
+    let claims = claims(&durable(&server.url()));
+    let first = made(claims.create("a", "1".into()).await.expect("made"));
+    let client = async_nats::connect(server.url()).await.expect("connected");
+    jetstream::new(client).delete_stream(format!("KV_{BUCKET}")).await.expect("removed");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let found = loop {
+        match claims.read("a").await {
+            Ok(found) => break found,
+            Err(fault) => assert!(Instant::now() < deadline, "still {fault}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(found, None, "what was claimed is forgotten");
+    assert_eq!(made(claims.create("a", "2".into()).await.expect("made")), first);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_away_is_told_in_time_and_found_again() {
     let rig = NatsRig::jetstream().await;
     let claims = claims(&durable(rig.url()).with("ack_timeout", Value::Duration(Duration::from_secs(1))));
