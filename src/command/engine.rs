@@ -30,6 +30,7 @@ use super::{
     follow::Elsewhere,
     hold::Hold,
     journal::{Claim, Journal, JournalError, desk::Desk},
+    late::Late,
     pace::Pacer,
     policy::Policy,
     release::Left,
@@ -98,7 +99,7 @@ pub struct Nowhere {
 pub struct Engine {
     pub(super) settings: Settings,
     policy: Policy,
-    journal: Desk,
+    pub(super) journal: Desk,
     pub(super) servers: BTreeMap<String, Server>,
     /// For commands to servers that are not configured.
     pub(super) nowhere: Nowhere,
@@ -112,6 +113,8 @@ pub struct Engine {
     pub(super) left: Left,
     /// Counts the requests as they come in.
     arrivals: AtomicU64,
+    /// Outcomes that are told, and not noted as published yet.
+    pub(super) late: Arc<Late>,
     /// The calls of this process that nobody answered for.
     pub(super) doubts: Doubts,
     /// Those that were answered for, and whose end was not seen.
@@ -177,6 +180,7 @@ impl Engine {
             looking_up,
             left: Left::default(),
             arrivals,
+            late: Arc::default(),
             doubts,
             unseen,
         })
@@ -320,7 +324,7 @@ impl Engine {
             Ok(Claim::Done(record)) => {
                 debug!(id, outcome = record.outcome, "delivered again; the recorded outcome is answered");
                 how.audit.repeated(id, &record.outcome);
-                let message = self.replay(Some(server), id, command, &record);
+                let message = self.replay(Some(server), id, command, record).await;
                 return Some(Arc::new(Answer { message, unreadable: None }));
             }
             // Whoever was looking for its call has left: the next start goes on.
@@ -343,7 +347,7 @@ impl Engine {
         Some(self.rejected(Some(server), Some(id.into()), command, error, how))
     }
 
-    async fn recorded(&self, id: &str, command: &Command) -> Result<Option<Claim>, JournalError> {
+    pub(super) async fn recorded(&self, id: &str, command: &Command) -> Result<Option<Claim>, JournalError> {
         let (id, hash) = (id.to_owned(), command.payload_hash.clone());
         self.blocking(move |journal| journal.recorded(&id, &hash)).await
     }
@@ -438,7 +442,7 @@ impl Engine {
         let message = match known {
             Ok(Claim::Done(record)) => {
                 how.audit.repeated(identity, &record.outcome);
-                self.replay(server, identity, &nothing, &record)
+                self.replay(server, identity, &nothing, record).await
             }
             Ok(Claim::Ours) => {
                 match self.record(identity, server, &response, || how.audit.ended(&response)).await {

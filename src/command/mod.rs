@@ -7,6 +7,7 @@
 //! | [`journal`] | what was claimed, sent and done, on disk |
 //! | `audit` | one line for every command |
 //! | `record` | an outcome into journal and spool |
+//! | `late` | outcomes that are told before that can be noted |
 //! | [`recover`] | what a dead process had begun to send |
 //! | `doubt` | calls that were sent, and for which nobody answered |
 //! | `channels` | what Asterisk says of its live channels |
@@ -39,6 +40,7 @@ mod follow;
 mod hold;
 pub mod journal;
 mod json;
+mod late;
 pub mod look;
 mod mark;
 mod moment;

@@ -83,10 +83,8 @@ impl Engine {
                     audit::published(one.sender.as_deref(), &one.id, &one.server, &one.action, &data);
                     let message = response::append(writer, spool, Some(&one.id), &one.action, &data);
                     if !self.written(server, &message).await {
-                        warn!(
-                            id = one.id,
-                            "an outcome is not written yet; the next start publishes it again"
-                        );
+                        warn!(id = one.id, "an outcome is not written yet");
+                        self.note_later(&one.id, server, &message);
                         continue;
                     }
                     message.body.to_vec()

@@ -6,14 +6,14 @@ use tracing::warn;
 use super::{
     decode::Command,
     engine::{Engine, Server},
-    journal::{JournalError, Record},
+    journal::{Claim, JournalError, Record},
     response::{self, Response},
 };
 use crate::{failpoint, spool::Spool, writer::Writer};
 
 impl Engine {
     /// Journal first, then the spool for the buses, then the journal again with what is published. An outcome that the
-    /// spool may yet lose stays unpublished in the journal, and the next start publishes it. `tell` is called once it is in
+    /// disk refuses stays unpublished in the journal until it does so no more, or the next start publishes it. `tell` is called once it is in
     /// the journal: told of before that, it might yet become another one.
     pub(super) async fn record(
         &self,
@@ -27,7 +27,7 @@ impl Engine {
         failpoint::hit("outcome_recorded");
         tell();
         let message = self.append(server, response);
-        self.keep(id, server, message).await
+        Ok(self.keep(id, server, message).await)
     }
 
     /// The same of a response's `data`.
@@ -46,50 +46,62 @@ impl Engine {
         tell();
         let (writer, spool) = self.place(server);
         let message = response::append(writer, spool, Some(id), action, &data);
-        self.keep(id, server, message).await
+        Ok(self.keep(id, server, message).await)
     }
 
-    async fn keep(
-        &self,
-        id: &str,
-        server: Option<&Server>,
-        message: Message,
-    ) -> Result<Message, JournalError> {
-        if !self.written(server, &message).await {
-            warn!(id, "an outcome is not written yet; the next start publishes it again");
-            return Ok(message);
+    /// Until the disk has taken the message or refused it, nobody is told: after a kill the next start might tell it in
+    /// another one.
+    async fn keep(&self, id: &str, server: Option<&Server>, message: Message) -> Message {
+        let settled = match sequence(&message) {
+            Some(sequence) => self.place(server).1.settled(sequence).await,
+            None => true,
+        };
+        if !settled {
+            warn!(id, "an outcome is not written yet: the disk refuses it");
+            self.note_later(id, server, &message);
+            return message;
         }
         let (own_id, body) = (id.to_owned(), message.body.clone());
         if let Err(error) = self.blocking(move |journal| journal.published(&own_id, &body)).await {
-            warn!(id, %error, "the journal does not keep the message that carried an outcome");
+            warn!(id, %error, "the journal does not keep the message that carried an outcome; trying again");
+            self.note_later(id, server, &message);
         }
         failpoint::hit("published");
-        Ok(message)
+        message
     }
 
     /// Waits until a message is written, within the spool's limit: a reply that left before might share its id with
     /// another message after a kill.
     pub(super) async fn written(&self, server: Option<&Server>, message: &Message) -> bool {
-        let sequence = message.attributes.sequence.as_deref().and_then(|digits| digits.parse().ok());
-        match sequence {
+        match sequence(message) {
             Some(sequence) => self.place(server).1.written(sequence).await,
             None => true,
         }
     }
 
-    /// The recorded outcome once more, byte for byte where it was published.
-    pub(super) fn replay(
+    /// The recorded outcome once more, byte for byte: as it was published, or is about to be.
+    pub(super) async fn replay(
         &self,
         server: Option<&Server>,
         id: &str,
         command: &Command,
-        record: &Record,
+        record: Record,
     ) -> Message {
-        let again = || {
-            let (writer, spool) = self.place(server);
-            response::append(writer, spool, Some(id), &command.action, &record.response)
-        };
-        record.body.clone().and_then(|body| self.place(server).0.read(body)).unwrap_or_else(again)
+        let (writer, spool) = self.place(server);
+        if let Some(message) = record.body.and_then(|body| writer.read(body)) {
+            return message;
+        }
+        if let Some(message) = self.late.message(id) {
+            return message;
+        }
+        // It may have been noted in between.
+        if let Ok(Some(Claim::Done(Record { body: Some(body), .. }))) = self.recorded(id, command).await
+            && let Some(message) = writer.read(body)
+        {
+            return message;
+        }
+        let message = response::append(writer, spool, Some(id), &command.action, &record.response);
+        self.keep(id, server, message).await
     }
 
     pub(super) fn place<'a>(&'a self, server: Option<&'a Server>) -> (&'a Writer, &'a Spool) {
@@ -103,4 +115,8 @@ impl Engine {
         let (writer, spool) = self.place(server);
         response::append(writer, spool, response.id.as_deref(), &response.action, &response.data())
     }
+}
+
+pub(super) fn sequence(message: &Message) -> Option<u64> {
+    message.attributes.sequence.as_deref()?.parse().ok()
 }

@@ -100,18 +100,36 @@ impl<F: Filesystem + Clone> Spool<F> {
     /// that it is in memory alone, though no other will have its number; or where the disk takes longer than
     /// two seconds (`WRITTEN_WITHIN`), after which nothing is sure.
     pub async fn written(&self, sequence: u64) -> bool {
-        let until = tokio::time::Instant::now() + WRITTEN_WITHIN;
+        tokio::time::timeout(WRITTEN_WITHIN, self.settled(sequence)).await.unwrap_or(false)
+    }
+
+    /// The same, however long the disk takes: `false` says that it refuses the record, and nothing else.
+    pub async fn settled(&self, sequence: u64) -> bool {
+        self.until(|state| state.settled(sequence)).await
+    }
+
+    /// Waits until a record is in a file, also while the disk refuses it; `false`: the spool has ended before.
+    pub async fn in_a_file(&self, sequence: u64) -> bool {
+        let written = |state: &State| state.written > sequence;
+        self.until(|state| (written(state) || state.ended).then(|| written(state))).await
+    }
+
+    async fn until<T>(&self, found: impl Fn(&State) -> Option<T>) -> T {
         loop {
             let mut passed = pin!(self.engine.passed.notified());
             passed.as_mut().enable();
-            let settled = self.engine.lock().settled(sequence);
-            if let Some(written) = settled {
-                return written;
+            let found = found(&self.engine.lock());
+            if let Some(found) = found {
+                return found;
             }
-            if tokio::time::timeout_at(until, passed).await.is_err() {
-                return false;
-            }
+            passed.await;
         }
+    }
+
+    /// Has the disk take nothing, and refuse nothing, until the answer is dropped.
+    #[cfg(test)]
+    pub(crate) fn hold_up(&self) -> HeldUp<'_, F> {
+        HeldUp { _files: self.engine.unsynced.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
     /// Counts an event that was read and that a filter leaves out.
@@ -267,6 +285,12 @@ fn keep_all<F: Filesystem + Clone>(engine: &Engine<F>, mut keeper: Keeper<F>) {
             return;
         }
     }
+}
+
+/// A disk that hangs.
+#[cfg(test)]
+pub(crate) struct HeldUp<'a, F: Filesystem + Clone> {
+    _files: std::sync::MutexGuard<'a, super::log::Unsynced<F>>,
 }
 
 /// One lane's place in the log.

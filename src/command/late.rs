@@ -1,0 +1,254 @@
+//! Outcomes that are told, though the disk refuses their message or the journal does not keep it: noted once they can
+//! be. Until then whoever asks is told in the same message.
+//!
+//! Limit: [`MAX_LATE`]. An outcome beyond that, and one of a process that is killed before it is noted, may be told in a
+//! second message.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use amibus_contract::Message;
+use tracing::debug;
+
+use super::{
+    engine::{Engine, RECORD_RETRY, Server},
+    record::sequence,
+};
+
+/// The most outcomes that are kept so.
+const MAX_LATE: usize = 10_000;
+
+/// The messages, by the id of their command.
+#[derive(Debug, Default)]
+pub(super) struct Late(Mutex<HashMap<String, Message>>);
+
+impl Late {
+    pub(super) fn message(&self, id: &str) -> Option<Message> {
+        self.lock().get(id).cloned()
+    }
+
+    /// Answers whether nobody notes it yet, and there was room.
+    fn add(&self, id: &str, message: &Message) -> bool {
+        let mut messages = self.lock();
+        if messages.len() >= MAX_LATE || messages.contains_key(id) {
+            return false;
+        }
+        messages.insert(id.to_owned(), message.clone());
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Message>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// Has the journal keep the message of an outcome as soon as the disk has taken both.
+    pub(super) fn note_later(&self, id: &str, server: Option<&Server>, message: &Message) {
+        if !self.late.add(id, message) {
+            return;
+        }
+        let spool = server.map_or(&self.nowhere.spool, |server| &server.spool);
+        let (late, spool, journal) = (Arc::clone(&self.late), Arc::clone(spool), self.journal.clone());
+        let (id, sequence, body) = (id.to_owned(), sequence(message), message.body.clone());
+        tokio::spawn(async move {
+            if let Some(sequence) = sequence
+                && !spool.in_a_file(sequence).await
+            {
+                // amibus leaves, and the next start looks for it.
+                return;
+            }
+            loop {
+                let (own_id, body) = (id.clone(), body.clone());
+                match journal.work(move |journal| journal.published(&own_id, &body)).await {
+                    Ok(()) => break,
+                    Err(error) => debug!(id, %error, "a message is not kept yet"),
+                }
+                tokio::time::sleep(RECORD_RETRY).await;
+            }
+            late.lock().remove(&id);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, path::Path, time::Duration};
+
+    use amibus_contract::Kind;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::{
+        asterisk::{self, Actions, ServerSettings, Target},
+        command::{
+            Code, CommandError,
+            decode::{Command, Wait},
+            engine::{Nowhere, Settings},
+            finals::Finals,
+            journal::{Claim, Journal, Record},
+            policy::Policy,
+            response::Response,
+        },
+        metrics::Metrics,
+        normalize::{Notice, Profile},
+        spool::{self, Options, Spool},
+        writer::Writer,
+    };
+
+    /// More than a segment of [`engine`]'s spool takes.
+    const LONG: usize = 8192;
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn writer(server: &str) -> Arc<Writer> {
+        Arc::new(Writer::new(Profile::new(server, None).expect("a profile"), "ami", "log").expect("a prefix"))
+    }
+
+    fn command() -> Command {
+        Command {
+            id: None,
+            server: "pbx1".into(),
+            action: "Ping".into(),
+            deadline: None,
+            wait: Wait::Response,
+            headers: Vec::new(),
+            payload_hash: "h".into(),
+        }
+    }
+
+    /// Of a server that is away; "a" is claimed.
+    fn engine(dir: &Path) -> (Arc<Engine>, Arc<Spool>) {
+        let journal = Journal::open(&dir.join("commands.sqlite"), PATIENCE).expect("opens");
+        assert_eq!(journal.claim("a", &command(), None).expect("claims"), Claim::Ours);
+        let options = Options { segment_bytes: 1, ..Options::default() };
+        let opened = spool::open(&dir.join("spool"), options, &["test"]).expect("opens");
+        let (writer, decoder) = (writer("pbx1"), self::writer("pbx1"));
+        let spool = opened.start(Arc::new(move |body| decoder.read(body))).expect("threads");
+        let target = Target::Ami { host: "127.0.0.1".into(), port: 1 };
+        let settings = ServerSettings::new("pbx1", target, "a", "a".into(), asterisk::action_ids());
+        let (actions, _) = Actions::new(Arc::new(settings));
+        let metrics = Metrics::default();
+        let server = Server {
+            writer,
+            spool: Arc::clone(&spool),
+            actions,
+            finals: Arc::new(Finals::default()),
+            spool_dir: dir.join("spool"),
+            action_deadline: PATIENCE,
+            metrics: metrics.commands("pbx1"),
+            permits: Arc::new(Semaphore::new(1)),
+            pacer: None,
+        };
+        let nowhere = Nowhere {
+            writer: self::writer("unknown"),
+            spool: Spool::nowhere(),
+            metrics: metrics.commands(""),
+        };
+        let settings = Settings { max_command_bytes: 4096, default_deadline: None, final_timeout: PATIENCE };
+        let policy = Policy::new(&[]).expect("no rules");
+        let servers = BTreeMap::from([("pbx1".to_owned(), server)]);
+        (Engine::new(settings, policy, Arc::new(journal), servers, nowhere), spool)
+    }
+
+    impl Engine {
+        async fn told(&self) -> Message {
+            let error = CommandError::new(Code::Interrupted, "x");
+            let response = Response::of_error(Some("a".into()), "pbx1", "Ping", error);
+            self.record("a", self.servers.get("pbx1"), &response, || {}).await.expect("recorded")
+        }
+
+        fn kept(&self) -> Record {
+            match self.journal.recorded("a", "h").expect("reads") {
+                Some(Claim::Done(record)) => record,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        async fn again(&self) -> Message {
+            self.replay(self.servers.get("pbx1"), "a", &command(), self.kept()).await
+        }
+
+        async fn until_noted(&self) -> Vec<u8> {
+            let noted = async {
+                loop {
+                    if let Some(body) = self.kept().body {
+                        break body;
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, noted).await.expect("noted once it can be")
+        }
+    }
+
+    async fn responses(spool: &Arc<Spool>) -> Vec<Message> {
+        let batch = tokio::time::timeout(PATIENCE, spool.reader(0).batch(100, 1 << 20)).await;
+        let mut messages = batch.expect("in time").expect("open").messages;
+        messages.retain(|message| message.attributes.correlation.is_some());
+        messages
+    }
+
+    #[tokio::test]
+    async fn an_outcome_is_told_to_nobody_while_the_disk_hangs_and_then_in_one_message() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (engine, spool) = engine(dir.path());
+        let hangs = spool.hold_up();
+        let told = engine.told();
+        tokio::pin!(told);
+        // Longer than `Spool::written` waits.
+        assert!(tokio::time::timeout(Duration::from_secs(3), &mut told).await.is_err(), "told too early");
+        assert_eq!(engine.kept().body, None);
+        drop(hangs);
+        let told = tokio::time::timeout(PATIENCE, told).await.expect("told once it is written");
+        assert_eq!(engine.kept().body.as_deref(), Some(&told.body[..]));
+        assert_eq!(engine.again().await.body, told.body);
+        assert_eq!(responses(&spool).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn while_the_disk_refuses_an_outcome_has_one_message() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (engine, spool) = engine(dir.path());
+        let text = serde_json::json!("x".repeat(LONG)).to_string();
+        let notice = Notice {
+            kind: Kind::Link,
+            name: "Up",
+            subject: None,
+            key: None,
+            correlation: None,
+            data: text.as_bytes(),
+        };
+        let long = spool.append(|n| writer("pbx1").notice(&notice, n, std::time::SystemTime::now()));
+        assert!(spool.settled(sequence(&long).expect("a number")).await);
+        // No further segment can be made.
+        let (path, away) = (dir.path().join("spool"), dir.path().join("away"));
+        std::fs::rename(&path, &away).expect("moved");
+        let told = tokio::time::timeout(PATIENCE, engine.told()).await.expect("told from memory");
+        assert!(spool.status().failing.is_some(), "{:?}", spool.status());
+        assert_eq!(engine.kept().body, None, "the disk may lose it");
+        assert_eq!(engine.again().await.body, told.body);
+        std::fs::rename(&away, &path).expect("moved");
+        assert_eq!(engine.until_noted().await, told.body);
+        assert_eq!(engine.again().await.body, told.body);
+        assert_eq!(responses(&spool).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_the_journal_refuses_is_the_one_that_is_told_and_is_kept_later() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (engine, spool) = engine(dir.path());
+        let by_hand = |statement: &str| engine.journal.lock().execute_batch(statement).expect("done");
+        by_hand(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON command WHEN NEW.body IS NOT NULL
+             BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        );
+        let told = engine.told().await;
+        assert_eq!((engine.kept().body, engine.again().await.body), (None, told.body.clone()));
+        by_hand("DROP TRIGGER refuse");
+        assert_eq!(engine.until_noted().await, told.body);
+        assert_eq!(engine.again().await.body, told.body);
+        assert_eq!(responses(&spool).await.len(), 1);
+    }
+}
