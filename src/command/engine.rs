@@ -435,6 +435,8 @@ impl Engine {
             return self.unclaimed(server, response, Some(rejection), how);
         };
         let nothing = Command::unreadable(&name, &action, &how.body);
+        // It may be delivered again while it is still being rejected.
+        let _turn = self.running.turn(identity).await;
         let known = {
             let (identity, nothing) = (identity.clone(), nothing.clone());
             self.blocking(move |journal| journal.claim(&identity, &nothing, None)).await

@@ -70,6 +70,20 @@ async fn what_cannot_be_read_and_comes_again_is_rejected_once() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_and_comes_twice_at_once_is_rejected_once() {
+    let bench = Bench::connected().await;
+    let again = || {
+        let mut request = request(r#"{"server":"pbx1","action":"Ping","x":1}"#);
+        (request.identity, request.durable) = (Some("STREAM:8".into()), true);
+        bench.ask(request)
+    };
+    let (first, second) = tokio::join!(again(), again());
+    ended(&first.response, "rejected", Code::UnknownField);
+    assert_eq!(second.response, first.response);
+    assert_eq!(bench.published().await, [first.response], "published for everybody once");
+}
+
+#[tokio::test]
 async fn what_is_read_but_not_allowed_or_known_is_rejected_and_acknowledged() {
     let bench = Bench::connected().await;
     let forbidden = bench.ask(request(r#"{"server":"pbx1","action":"Command"}"#)).await;
