@@ -6,6 +6,10 @@
 //! | after Asterisk's Success, the end that is waited for | the events broke off, or it took too long | in the log | `executed`, its end not seen |
 //!
 //! A connection that breaks leaves many in doubt at once. One look serves all that wait for it.
+//!
+//! A look takes at most [`LOOK_UP_WAIT`] and [`SETTLED`], beside the time to read the log twice, and whoever comes while
+//! one is under way waits for its end first. Nobody is answered before, however impatient: the outcome that is found then
+//! would be another one.
 
 use std::{
     collections::BTreeMap,
@@ -166,4 +170,47 @@ pub(super) async fn in_the_log(name: &str, dir: &Path, since: SystemTime, wanted
         Err(error) => warn!(server = name, %error, "the spool could not be searched for calls"),
     }
     Evidence::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::command::testing;
+
+    /// How long one look takes at most, without the time to read the log: the server is away, or came back just in time.
+    const LONGEST_LOOK: Duration = Duration::from_secs(LOOK_UP_WAIT.as_secs() + SETTLED.as_secs());
+    /// How many of them: one that was under way, and its own.
+    const LOOKS_AT_MOST: u32 = 2;
+    /// What reading an empty log may take.
+    const LOG: Duration = Duration::from_secs(5);
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_in_doubt_waits_for_two_looks_at_most() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (engine, _spool) = testing::engine(dir.path());
+        // Asterisk is away, and stays so.
+        let begun = Instant::now();
+        let looks: Vec<_> = (0..20)
+            .map(|n| {
+                let engine = Arc::clone(&engine);
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(n * 3)).await;
+                    let (server, asked) = (engine.servers.get("pbx1").expect("configured"), Instant::now());
+                    let found = engine.doubts.look("pbx1", server, &n.to_string(), SystemTime::now()).await;
+                    (found, asked.elapsed())
+                })
+            })
+            .collect();
+        for look in looks {
+            let (found, took) = look.await.expect("it ends");
+            assert_eq!(found, None);
+            assert!(took >= LOOK_UP_WAIT, "it was looked for as long as for any: {took:?}");
+            assert!(took <= LONGEST_LOOK * LOOKS_AT_MOST + LOG, "{took:?}");
+        }
+        assert!(begun.elapsed() <= LONGEST_LOOK * LOOKS_AT_MOST + LOG, "one look for all that waited");
+    }
 }

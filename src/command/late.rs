@@ -75,81 +75,31 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, path::Path, time::Duration};
+    use std::{path::Path, time::Duration};
 
     use amibus_contract::Kind;
-    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::{
-        asterisk::{self, Actions, ServerSettings, Target},
         command::{
             Code, CommandError,
-            decode::{Command, Wait},
-            engine::{Nowhere, Settings},
-            finals::Finals,
-            journal::{Claim, Journal, Record},
-            policy::Policy,
+            journal::{Claim, Record},
             response::Response,
+            testing::{self, command, writer},
         },
-        metrics::Metrics,
-        normalize::{Notice, Profile},
-        spool::{self, Options, Spool},
-        writer::Writer,
+        normalize::Notice,
+        spool::Spool,
     };
 
     /// More than a segment of [`engine`]'s spool takes.
     const LONG: usize = 8192;
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn writer(server: &str) -> Arc<Writer> {
-        Arc::new(Writer::new(Profile::new(server, None).expect("a profile"), "ami", "log").expect("a prefix"))
-    }
-
-    fn command() -> Command {
-        Command {
-            id: None,
-            server: "pbx1".into(),
-            action: "Ping".into(),
-            deadline: None,
-            wait: Wait::Response,
-            headers: Vec::new(),
-            payload_hash: "h".into(),
-        }
-    }
-
-    /// Of a server that is away; "a" is claimed.
+    /// "a" is claimed.
     fn engine(dir: &Path) -> (Arc<Engine>, Arc<Spool>) {
-        let journal = Journal::open(&dir.join("commands.sqlite"), PATIENCE).expect("opens");
-        assert_eq!(journal.claim("a", &command(), None).expect("claims"), Claim::Ours);
-        let options = Options { segment_bytes: 1, ..Options::default() };
-        let opened = spool::open(&dir.join("spool"), options, &["test"]).expect("opens");
-        let (writer, decoder) = (writer("pbx1"), self::writer("pbx1"));
-        let spool = opened.start(Arc::new(move |body| decoder.read(body))).expect("threads");
-        let target = Target::Ami { host: "127.0.0.1".into(), port: 1 };
-        let settings = ServerSettings::new("pbx1", target, "a", "a".into(), asterisk::action_ids());
-        let (actions, _) = Actions::new(Arc::new(settings));
-        let metrics = Metrics::default();
-        let server = Server {
-            writer,
-            spool: Arc::clone(&spool),
-            actions,
-            finals: Arc::new(Finals::default()),
-            spool_dir: dir.join("spool"),
-            action_deadline: PATIENCE,
-            metrics: metrics.commands("pbx1"),
-            permits: Arc::new(Semaphore::new(1)),
-            pacer: None,
-        };
-        let nowhere = Nowhere {
-            writer: self::writer("unknown"),
-            spool: Spool::nowhere(),
-            metrics: metrics.commands(""),
-        };
-        let settings = Settings { max_command_bytes: 4096, default_deadline: None, final_timeout: PATIENCE };
-        let policy = Policy::new(&[]).expect("no rules");
-        let servers = BTreeMap::from([("pbx1".to_owned(), server)]);
-        (Engine::new(settings, policy, Arc::new(journal), servers, nowhere), spool)
+        let (engine, spool) = testing::engine(dir);
+        assert_eq!(engine.journal.claim("a", &command(), None).expect("claims"), Claim::Ours);
+        (engine, spool)
     }
 
     impl Engine {

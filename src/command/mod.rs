@@ -55,6 +55,8 @@ pub mod response;
 mod send;
 mod serve;
 pub mod shared;
+#[cfg(test)]
+mod testing;
 mod work;
 
 pub use engine::Engine;

@@ -1,0 +1,68 @@
+//! An engine for the tests of this folder, whose server is away.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+
+use super::{
+    decode::{Command, Wait},
+    engine::{Engine, Nowhere, Server, Settings},
+    finals::Finals,
+    journal::Journal,
+    policy::Policy,
+};
+use crate::{
+    asterisk::{self, Actions, ServerSettings, Target},
+    metrics::Metrics,
+    normalize::Profile,
+    spool::{self, Options, Spool},
+    writer::Writer,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) fn writer(server: &str) -> Arc<Writer> {
+    Arc::new(Writer::new(Profile::new(server, None).expect("a profile"), "ami", "log").expect("a prefix"))
+}
+
+pub(super) fn command() -> Command {
+    Command {
+        id: None,
+        server: "pbx1".into(),
+        action: "Ping".into(),
+        deadline: None,
+        wait: Wait::Response,
+        headers: Vec::new(),
+        payload_hash: "h".into(),
+    }
+}
+
+/// Of one server, `pbx1`, that is away. A segment of its spool takes a few records.
+pub(super) fn engine(dir: &Path) -> (Arc<Engine>, Arc<Spool>) {
+    let journal = Journal::open(&dir.join("commands.sqlite"), PATIENCE).expect("opens");
+    let options = Options { segment_bytes: 1, ..Options::default() };
+    let opened = spool::open(&dir.join("spool"), options, &["test"]).expect("opens");
+    let decoder = writer("pbx1");
+    let spool = opened.start(Arc::new(move |body| decoder.read(body))).expect("threads");
+    let target = Target::Ami { host: "127.0.0.1".into(), port: 1 };
+    let settings = ServerSettings::new("pbx1", target, "a", "a".into(), asterisk::action_ids());
+    let (actions, _) = Actions::new(Arc::new(settings));
+    let metrics = Metrics::default();
+    let server = Server {
+        writer: writer("pbx1"),
+        spool: Arc::clone(&spool),
+        actions,
+        finals: Arc::new(Finals::default()),
+        spool_dir: dir.join("spool"),
+        action_deadline: PATIENCE,
+        metrics: metrics.commands("pbx1"),
+        permits: Arc::new(Semaphore::new(1)),
+        pacer: None,
+    };
+    let nowhere =
+        Nowhere { writer: writer("unknown"), spool: Spool::nowhere(), metrics: metrics.commands("") };
+    let settings = Settings { max_command_bytes: 4096, default_deadline: None, final_timeout: PATIENCE };
+    let policy = Policy::new(&[]).expect("no rules");
+    let servers = BTreeMap::from([("pbx1".to_owned(), server)]);
+    (Engine::new(settings, policy, Arc::new(journal), servers, nowhere), spool)
+}
