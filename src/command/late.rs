@@ -96,9 +96,10 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     /// "a" is claimed.
-    fn engine(dir: &Path) -> (Arc<Engine>, Arc<Spool>) {
+    async fn engine(dir: &Path) -> (Arc<Engine>, Arc<Spool>) {
         let (engine, spool) = testing::engine(dir);
-        assert_eq!(engine.journal.claim("a", &command(), None).expect("claims"), Claim::Ours);
+        let claimed = engine.blocking(|journal| journal.claim("a", &command(), None)).await;
+        assert_eq!(claimed.expect("claims"), Claim::Ours);
         (engine, spool)
     }
 
@@ -109,21 +110,26 @@ mod tests {
             self.record("a", self.servers.get("pbx1"), &response, || {}).await.expect("recorded")
         }
 
-        fn kept(&self) -> Record {
-            match self.journal.recorded("a", "h").expect("reads") {
+        async fn by_hand(&self, statement: &'static str) {
+            let done = self.blocking(move |journal| Ok(journal.lock().execute_batch(statement)?)).await;
+            done.expect("done");
+        }
+
+        async fn kept(&self) -> Record {
+            match self.recorded("a", &command()).await.expect("reads") {
                 Some(Claim::Done(record)) => record,
                 other => panic!("{other:?}"),
             }
         }
 
         async fn again(&self) -> Message {
-            self.replay(self.servers.get("pbx1"), "a", &command(), self.kept()).await
+            self.replay(self.servers.get("pbx1"), "a", &command(), self.kept().await).await
         }
 
         async fn until_noted(&self) -> Vec<u8> {
             let noted = async {
                 loop {
-                    if let Some(body) = self.kept().body {
+                    if let Some(body) = self.kept().await.body {
                         break body;
                     }
                     tokio::time::sleep(Duration::from_millis(10)).await;
@@ -143,16 +149,16 @@ mod tests {
     #[tokio::test]
     async fn an_outcome_is_told_to_nobody_while_the_disk_hangs_and_then_in_one_message() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (engine, spool) = engine(dir.path());
+        let (engine, spool) = engine(dir.path()).await;
         let hangs = spool.hold_up();
         let told = engine.told();
         tokio::pin!(told);
         // Longer than `Spool::written` waits.
         assert!(tokio::time::timeout(Duration::from_secs(3), &mut told).await.is_err(), "told too early");
-        assert_eq!(engine.kept().body, None);
+        assert_eq!(engine.kept().await.body, None);
         drop(hangs);
         let told = tokio::time::timeout(PATIENCE, told).await.expect("told once it is written");
-        assert_eq!(engine.kept().body.as_deref(), Some(&told.body[..]));
+        assert_eq!(engine.kept().await.body.as_deref(), Some(&told.body[..]));
         assert_eq!(engine.again().await.body, told.body);
         assert_eq!(responses(&spool).await.len(), 1);
     }
@@ -160,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn while_the_disk_refuses_an_outcome_has_one_message() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (engine, spool) = engine(dir.path());
+        let (engine, spool) = engine(dir.path()).await;
         let text = serde_json::json!("x".repeat(LONG)).to_string();
         let notice = Notice {
             kind: Kind::Link,
@@ -177,7 +183,7 @@ mod tests {
         std::fs::rename(&path, &away).expect("moved");
         let told = tokio::time::timeout(PATIENCE, engine.told()).await.expect("told from memory");
         assert!(spool.status().failing.is_some(), "{:?}", spool.status());
-        assert_eq!(engine.kept().body, None, "the disk may lose it");
+        assert_eq!(engine.kept().await.body, None, "the disk may lose it");
         assert_eq!(engine.again().await.body, told.body);
         std::fs::rename(&away, &path).expect("moved");
         assert_eq!(engine.until_noted().await, told.body);
@@ -188,15 +194,13 @@ mod tests {
     #[tokio::test]
     async fn a_message_that_the_journal_refuses_is_the_one_that_is_told_and_is_kept_later() {
         let dir = tempfile::tempdir().expect("a directory");
-        let (engine, spool) = engine(dir.path());
-        let by_hand = |statement: &str| engine.journal.lock().execute_batch(statement).expect("done");
-        by_hand(
-            "CREATE TRIGGER refuse BEFORE UPDATE ON command WHEN NEW.body IS NOT NULL
-             BEGIN SELECT RAISE(ABORT, 'refused'); END",
-        );
+        let (engine, spool) = engine(dir.path()).await;
+        let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON command WHEN NEW.body IS NOT NULL
+                      BEGIN SELECT RAISE(ABORT, 'refused'); END";
+        engine.by_hand(refuse).await;
         let told = engine.told().await;
-        assert_eq!((engine.kept().body, engine.again().await.body), (None, told.body.clone()));
-        by_hand("DROP TRIGGER refuse");
+        assert_eq!((engine.kept().await.body, engine.again().await.body), (None, told.body.clone()));
+        engine.by_hand("DROP TRIGGER refuse").await;
         assert_eq!(engine.until_noted().await, told.body);
         assert_eq!(engine.again().await.body, told.body);
         assert_eq!(responses(&spool).await.len(), 1);
