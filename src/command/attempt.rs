@@ -106,15 +106,17 @@ impl Engine {
         let errand = Errand { settings, server, id, command, deadline, may_wait, arrival, stop };
         let marks = Marks { engine: self, id, hold };
         let since = SystemTime::now();
-        let run = async {
+        // On the heap, as in `serve`: thousands may wait for their pace here.
+        let run = Box::pin(async {
             match errand.run(&marks).await {
                 Ended::Sent(response) => {
-                    let known = self.without_doubt(server, id, command, since, response, stop).await;
+                    let known = self.without_doubt(server, id, command, since, response, stop);
+                    let known = Box::pin(known).await;
                     known.map_or(Ended::Stopped, Ended::Sent)
                 }
                 ended => ended,
             }
-        };
+        });
         let ended = match hold {
             Some(hold) => hold.keeping(run).await,
             None => run.await,

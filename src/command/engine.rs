@@ -229,7 +229,7 @@ impl Engine {
             self.written(server, &answer.message).await;
             Some(answer)
         };
-        let answer = keeping(handle.as_mut(), work).await;
+        let answer = keeping(handle.as_mut(), Box::pin(work)).await;
         let Some(answer) = answer else { return };
         if let Err(fault) = handle.reply(&answer.message).await {
             warn!(bus, %fault, id = &*answer.message.attributes.id, "the reply could not be sent");

@@ -73,10 +73,11 @@ impl Engine {
                     let share = held_bytes.hold(request.body.len());
                     let (engine, metrics) = (Arc::clone(&self), metrics.clone());
                     let (arrival, stop) = (engine.arrival(), stop.clone());
-                    let work = async move {
+                    // On the heap: each future around it would have room for it twice.
+                    let work = Box::pin(async move {
                         engine.handle_in_order(arrival, request, bus, &metrics, &stop).await;
                         drop((permit, share));
-                    };
+                    });
                     let give_up = give_up.clone();
                     tasks.spawn(async move { give_up.run_until_cancelled_owned(work).await });
                 }

@@ -42,6 +42,7 @@ fn a_batch_keeps_the_pace_and_pings_are_not_behind_it() {
     let latencies = rig.last_latencies();
     let slowest = latencies.iter().map(|latency| latency.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX);
     row.note(format!("{} pings, the slowest {} ms", latencies.len(), slowest / 1_000));
+    row.note(format!("amibus took up to {} MiB of memory", rig.peak_memory_mib()));
     row.end(&verdict);
     assert!(verdict.at_once <= at_once, "{} calls at once", verdict.at_once);
     assert!(verdict.a_second <= RATE + LATE_CALLS, "{} calls within a second", verdict.a_second);

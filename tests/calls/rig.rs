@@ -173,6 +173,14 @@ impl Rig {
         self.consumers.iter().map(|(_, file)| stores::told_commands(file)).min().unwrap_or(0)
     }
 
+    /// The most memory that amibus has had, in MiB (`VmHWM`).
+    pub(super) fn peak_memory_mib(&self) -> u64 {
+        let pid = self.amibus.pid().expect("amibus runs");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
+    }
+
     /// How many replies the newest sender got.
     pub(super) fn last_replies(&self) -> usize {
         self.flows.last().map_or(0, |flow| stores::flow(&flow.file, 0).1.len())
