@@ -126,7 +126,11 @@ impl Config {
     /// # Errors
     /// What a bus finds wrong now, in words.
     pub fn reopen(&mut self) -> Result<(), String> {
-        let context = Context { prefix: self.prefix.clone(), instance: self.instance.clone() };
+        let context = Context {
+            prefix: self.prefix.clone(),
+            instance: self.instance.clone(),
+            claims_least_age: self.command.claims_least_age(),
+        };
         self.buses.iter_mut().try_for_each(|bus| bus.reopen(&context))
     }
 
@@ -200,6 +204,7 @@ fn config(root: &Table, registry: &[Registration], faults: &mut Faults<'_>) -> C
     let names: Vec<&str> = servers.iter().map(|server| server.name.as_str()).collect();
     let filters = rules::filters(root, &names, faults);
     let command = single::command(root, &names, faults);
+    let context = Context { claims_least_age: command.claims_least_age(), ..context };
     Config {
         filters,
         command,

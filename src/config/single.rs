@@ -20,6 +20,8 @@ pub const COMMAND_BYTES: (u64, u64) = (256, 16 * 1024 * 1024);
 
 /// The least time after which the owner of a claim may count as gone: its renewals need some.
 const LEAST_TAKEOVER: Duration = Duration::from_secs(3);
+/// A shared claim is kept for so many times the takeover time at least: its owner renews it within each.
+const TAKEOVERS_KEPT: u32 = 3;
 
 /// `[spool]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +134,15 @@ pub(super) fn context(top: &Section, faults: &mut Faults<'_>) -> Context {
     if instance.is_empty() || instance.len() > 64 || !instance.chars().all(plain) {
         top.note(faults, "name", "must be 1 to 64 of [A-Za-z0-9_-]");
     }
-    Context { prefix, instance }
+    Context { prefix, instance, ..Context::default() }
+}
+
+impl CommandConfig {
+    /// How long a shared claim must be kept at least: as long as the journal knows the command, and until its owner counts
+    /// as gone, some times over.
+    pub(super) fn claims_least_age(&self) -> Duration {
+        self.journal_max_age.max(self.claim_takeover * TAKEOVERS_KEPT)
+    }
 }
 
 pub(super) fn command(root: &Table, servers: &[&str], faults: &mut Faults<'_>) -> CommandConfig {

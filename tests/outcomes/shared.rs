@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use amibus::{
     command::{Code, shared::Shared},
-    config::Config,
+    config::{Config, Sources},
 };
 use amibus_contract::{Claims, Request, claims::Created};
 use amibus_services::Nats;
@@ -71,6 +71,18 @@ pub(super) fn claims(nats: &Nats) -> Arc<dyn Claims> {
     std::fs::write(&file, text).expect("written");
     let config = Config::load(&file).expect("right");
     config.buses[0].bridge.claims().expect("on by default where a stream keeps commands")
+}
+
+#[test]
+fn a_bucket_may_not_forget_before_the_journal_does() {
+    let text = "[[server]]\nname = \"pbx1\"\nurl = \"ami://127.0.0.1\"\nusername = \"u\"\nsecret = \"s\"\n
+        [command]\njournal_max_age = \"30d\"\n
+        [bus.nats]\nurl = \"nats://127.0.0.1\"\ncommands = true\ncommands_stream = \"C\"\n";
+    let parse = |text: &str| Config::parse(text, "a.toml", &Sources::process());
+    parse(text).expect("kept as long as it must");
+    let error = parse(&format!("{text}claims_max_age = \"7d\"\n")).expect_err("refused").to_string();
+    assert!(error.contains("claims_max_age: is shorter than"), "{error}");
+    parse(&format!("{text}claims_max_age = \"31d\"\n")).expect("longer");
 }
 
 fn originate(id: &str) -> String {

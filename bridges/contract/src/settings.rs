@@ -210,12 +210,14 @@ impl Problem {
 }
 
 /// What every bus is told beside its own values.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Context {
     /// The prefix of all topics.
     pub prefix: String,
     /// What this process calls itself towards the bus (client id, connection name), e.g. `amibus`.
     pub instance: String,
+    /// How long a claim that several processes share must be kept at least: what is forgotten sooner may be run again.
+    pub claims_least_age: Duration,
 }
 
 /// A kind of bus that can be opened from configuration: one line in the root crate's registry.

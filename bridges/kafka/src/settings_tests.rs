@@ -7,7 +7,7 @@ use amibus_contract::Value;
 use super::*;
 
 fn context() -> Context {
-    Context { prefix: "ami".into(), instance: "amibus".into() }
+    Context { prefix: "ami".into(), instance: "amibus".into(), ..Context::default() }
 }
 
 fn values(brokers: &str) -> Values {

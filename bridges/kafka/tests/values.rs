@@ -28,5 +28,8 @@ pub(crate) fn open(values: &Values, prefix: &str) -> SharedBridge {
 }
 
 pub(crate) fn try_open(values: &Values, prefix: &str) -> Result<SharedBridge, Vec<Problem>> {
-    Kafka::open(values, &Context { prefix: prefix.to_owned(), instance: "amibus-test".to_owned() })
+    Kafka::open(
+        values,
+        &Context { prefix: prefix.to_owned(), instance: "amibus-test".to_owned(), ..Context::default() },
+    )
 }

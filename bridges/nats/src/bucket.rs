@@ -77,6 +77,14 @@ pub(crate) fn fitting(config: Config, wanted: &ClaimSettings) -> Result<Config, 
             "drops old claims when it is full, and their commands could run once more: nats stream edit {} --discard=new",
             wanted.stream()
         )
+    } else if !config.max_age.is_zero() && config.max_age < wanted.least_age {
+        // What was forgotten could be claimed once more.
+        format!(
+            "forgets claims after {:?}, and their commands could run once more: nats stream edit {} --max-age={}s",
+            config.max_age,
+            wanted.stream(),
+            wanted.least_age.as_secs()
+        )
     } else {
         return Ok(config);
     };

@@ -83,12 +83,12 @@ pub const KEYS: &[Key] = &[
          brought it, so that two of them never run one command. Left out: `AMI_CLAIMS` where a `commands_stream` is named, \
          else none; `\"\"` for none. Made where it is missing, with `create`.",
     ),
-    Key::with_default(
+    Key::optional(
         "claims_max_age",
         KeyKind::Duration,
-        "7d",
-        "How long the bucket that is made keeps a claim and its outcome. Not shorter than `command.journal_max_age`, nor \
-         than a bus may deliver a command again.",
+        "How long the bucket that is made keeps a claim and its outcome. Left out: 7 days, or `command.journal_max_age` \
+         where that is longer. Not shorter than that, than three times `command.claim_takeover`, nor than a bus may deliver \
+         a command again. A bucket that is there and forgets sooner is refused.",
     ),
     Key::optional(
         "claims_max_bytes",

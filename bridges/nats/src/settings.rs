@@ -14,7 +14,7 @@ pub(crate) const LEAST_ACK_WAIT: Duration = Duration::from_millis(300);
 
 /// The bucket of the claims unless another is named.
 const DEFAULT_CLAIMS_BUCKET: &str = "AMI_CLAIMS";
-const DEFAULT_CLAIMS_MAX_AGE_SECS: u64 = 7 * 24 * 3600;
+const DEFAULT_CLAIMS_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What the bridge works with; every value is valid.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ pub(crate) struct ClaimSettings {
     pub(crate) create: bool,
     pub(crate) replicas: usize,
     pub(crate) max_age: Duration,
+    /// A bucket that forgets sooner is refused.
+    pub(crate) least_age: Duration,
     pub(crate) max_bytes: Option<i64>,
 }
 
@@ -101,7 +103,7 @@ impl Settings {
             servers: servers(values, &mut problems),
             stream: stream(values, &mut problems),
             commands: commands(values, &mut problems),
-            claims: claims(values, &mut problems),
+            claims: claims(values, context, &mut problems),
             login: Login::new(values, &mut problems),
             tls: Tls::new(values, &mut problems),
             connect_timeout: positive(values, "connect_timeout", 5, &mut problems),
@@ -192,18 +194,30 @@ fn commands(values: &Values, problems: &mut Vec<Problem>) -> Option<CommandSetti
 }
 
 /// Left out, it is on where a stream keeps the commands: several processes may take from that.
-fn claims(values: &Values, problems: &mut Vec<Problem>) -> Option<ClaimSettings> {
+fn claims(values: &Values, context: &Context, problems: &mut Vec<Problem>) -> Option<ClaimSettings> {
     let bucket = match values.text("claims_bucket") {
         Some("") => return None,
         Some(_) => stream_name(values, "claims_bucket", problems)?,
         None if values.text("commands_stream").is_some() => DEFAULT_CLAIMS_BUCKET.to_owned(),
         None => return None,
     };
+    let least_age = context.claims_least_age;
+    let max_age = values.duration("claims_max_age").unwrap_or(DEFAULT_CLAIMS_MAX_AGE.max(least_age));
+    if max_age.is_zero() {
+        problems.push(Problem::new("claims_max_age", "is zero"));
+    } else if max_age < least_age {
+        let message = format!(
+            "is shorter than {least_age:?}, for which the journal knows a command (command.journal_max_age), or an owner may \
+             be silent (three times command.claim_takeover)"
+        );
+        problems.push(Problem::new("claims_max_age", message));
+    }
     Some(ClaimSettings {
         bucket,
         create: values.flag("create").unwrap_or(true),
         replicas: count(values, "replicas", 1),
-        max_age: positive(values, "claims_max_age", DEFAULT_CLAIMS_MAX_AGE_SECS, problems),
+        max_age,
+        least_age,
         max_bytes: values.size("claims_max_bytes").map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
     })
 }

@@ -6,10 +6,11 @@ use std::{
 };
 
 use amibus_contract::{
-    Bytes, Claims, Decision, FaultKind, Value, Values,
+    Bytes, Claims, Context, Decision, FaultKind, Plug as _, Value, Values,
     claims::{Created, Entry, Updated},
     conformance::Rig,
 };
+use amibus_nats::Nats as Bus;
 use amibus_services::{Nats, NatsOptions};
 use async_nats::jetstream::{self, kv, stream::StorageType};
 
@@ -137,6 +138,39 @@ async fn a_bucket_that_is_missing_or_forgets_is_refused() {
     jetstream::new(client).create_stream(forgets).await.expect("made");
     let fault = claims(&durable(&server.url())).create("a", "1".into()).await.expect_err("it would forget");
     assert!(fault.kind == FaultKind::Missing && fault.message.contains("--discard=new"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_forgets_before_the_journal_does_is_refused() {
+    let server = Nats::jetstream();
+    let day = Duration::from_secs(24 * 3600);
+    let open = |values: &Values, days: u32| {
+        let context =
+            Context { prefix: "ami".into(), instance: "amibus".into(), claims_least_age: day * days };
+        Bus::open(values, &context)
+    };
+    let values = durable(&server.url());
+    let short = values.clone().with("claims_max_age", Value::Duration(day));
+    let problems = open(&short, 2).err().expect("refused");
+    assert_eq!(problems.iter().map(|problem| problem.key).collect::<Vec<_>>(), ["claims_max_age"]);
+    // Made by an amibus that kept less, and as long as the journal of another one needs.
+    made(open(&short, 1).expect("right").claims().expect("on").create("a", "1".into()).await.expect("made"));
+    let claims = open(&values, 30).expect("right").claims().expect("on");
+    let fault = claims.read("a").await.expect_err("it forgets");
+    let says = ["KV_AMI_CLAIMS --max-age=2592000s", "forgets claims after 86400s"];
+    assert!(
+        fault.kind == FaultKind::Missing && says.iter().all(|text| fault.message.contains(text)),
+        "{fault}"
+    );
+    let client = async_nats::connect(server.url()).await.expect("connected");
+    jetstream::new(client.clone()).delete_stream(format!("KV_{BUCKET}")).await.expect("removed");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Err(fault) = claims.create("a", "1".into()).await {
+        assert!(Instant::now() < deadline, "still {fault}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let stream = jetstream::new(client).get_stream(format!("KV_{BUCKET}")).await.expect("made");
+    assert_eq!(stream.cached_info().config.max_age, day * 30, "as long as it must");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

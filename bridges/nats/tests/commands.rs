@@ -274,7 +274,11 @@ async fn two_processes_never_get_the_same_command() {
     identities.sort();
     identities.dedup();
     assert_eq!(identities.len(), 20);
-    let context = amibus_contract::Context { prefix: PREFIX.into(), instance: "other".into() };
+    let context = amibus_contract::Context {
+        prefix: PREFIX.into(),
+        instance: "other".into(),
+        ..amibus_contract::Context::default()
+    };
     let third =
         <amibus_nats::Nats as amibus_contract::Plug>::open(&durable(rig.url()), &context).expect("valid");
     let fault = third.inlet(&scope(&["pbx1"])).await.map(|_| ()).expect_err("refused");

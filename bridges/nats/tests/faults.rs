@@ -131,7 +131,11 @@ async fn a_message_refused_for_a_moment_is_not_overtaken() {
     context.create_stream(config.clone()).await.expect("a stream");
     let open_tight = |per_key| {
         let values = stored(rig.url()).with("stream", text("TIGHT"));
-        let context = amibus_contract::Context { prefix: "tight".into(), instance: "amibus".into() };
+        let context = amibus_contract::Context {
+            prefix: "tight".into(),
+            instance: "amibus".into(),
+            ..amibus_contract::Context::default()
+        };
         let values = values.with("max_in_flight_per_key", Value::Integer(per_key));
         <amibus_nats::Nats as amibus_contract::Plug>::open(&values, &context).expect("valid")
     };

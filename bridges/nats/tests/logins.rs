@@ -160,7 +160,7 @@ fn what_is_wrong_with_the_values_is_said_all_at_once() {
         .with("nkey", secret("wrong"))
         .with("tls.ca", path(&empty))
         .with("tls.cert", path(&directory.path().join("absent.pem")));
-    let context = Context { prefix: PREFIX.into(), instance: "amibus".into() };
+    let context = Context { prefix: PREFIX.into(), instance: "amibus".into(), ..Context::default() };
     let problems = Bus::open(&values, &context).map(|_| ()).expect_err("wrong");
     let mut keys: Vec<&str> = problems.iter().map(|problem| problem.key).collect();
     keys.sort_unstable();
@@ -189,7 +189,7 @@ fn what_is_wrong_with_the_values_is_said_all_at_once() {
 
 /// A seed that is none, and a credentials file that is not there, are found before anything is connected.
 fn one_wrong_login(absent: &Path) -> String {
-    let context = Context { prefix: PREFIX.into(), instance: "amibus".into() };
+    let context = Context { prefix: PREFIX.into(), instance: "amibus".into(), ..Context::default() };
     let problems_of = |values: &Values| Bus::open(values, &context).map(|_| ()).expect_err("wrong");
     let nkey = problems_of(&values("nats://host").with("nkey", secret("wrong")));
     assert_eq!((nkey.len(), nkey.first().map(|problem| problem.key)), (1, Some("nkey")), "{nkey:?}");

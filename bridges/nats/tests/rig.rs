@@ -70,7 +70,7 @@ pub(crate) fn text(value: &str) -> Value {
 }
 
 pub(crate) fn open(values: &Values) -> SharedBridge {
-    let context = Context { prefix: PREFIX.to_owned(), instance: "amibus".to_owned() };
+    let context = Context { prefix: PREFIX.to_owned(), instance: "amibus".to_owned(), ..Context::default() };
     Bus::open(values, &context).expect("valid values")
 }
 

@@ -270,7 +270,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let address = format!("ipc://{}", directory.path().join("events").display());
         let values = Values::default().with("publish", Value::Text(address.clone()));
-        let context = Context { prefix: "ami".to_owned(), instance: "test".to_owned() };
+        let context = Context { prefix: "ami".to_owned(), instance: "test".to_owned(), ..Context::default() };
         let bridge = ZeroMq::open_concrete(&values, &context).expect("a valid configuration");
         let first = bridge.shared.publisher().await.expect("listening");
         first.engine.abort();
@@ -290,7 +290,7 @@ mod tests {
         let values = Values::default()
             .with("publish", Value::Text(address("events")))
             .with("commands", Value::Text(address("commands")));
-        let context = Context { prefix: "ami".to_owned(), instance: "test".to_owned() };
+        let context = Context { prefix: "ami".to_owned(), instance: "test".to_owned(), ..Context::default() };
         let bridge = ZeroMq::open_concrete(&values, &context).expect("a valid configuration");
         let scope = Scope { prefix: "ami".to_owned(), servers: vec![] };
         let mut inlet = bridge.inlet(&scope).await.expect("an inlet").expect("configured");

@@ -27,7 +27,7 @@ pub(crate) fn values() -> Values {
 }
 
 pub(crate) fn open(values: &Values) -> Arc<ZeroMq> {
-    let context = Context { prefix: "ami".to_owned(), instance: "test".to_owned() };
+    let context = Context { prefix: "ami".to_owned(), instance: "test".to_owned(), ..Context::default() };
     for key in values.0.keys() {
         assert!(ZeroMq::KEYS.iter().any(|known| known.name == *key), "{key} is no key");
     }
