@@ -76,7 +76,12 @@ impl Engine {
             };
             match turn {
                 Next::Ours => {}
-                Next::Stopped => return None,
+                Next::Stopped => {
+                    if !how.durable {
+                        self.left.add(id);
+                    }
+                    return None;
+                }
                 Next::Ended(ending) => {
                     let tell = || how.audit.shared(id, &ending);
                     let message = self.adopt(Some(server), id, &command.action, &ending, tell).await;

@@ -35,7 +35,7 @@ use super::{
     policy::Policy,
     release::Left,
     response::{self, Response},
-    send::build,
+    send::{build, deadline},
     shared::Shared,
     work::{InWork, keeping},
 };
@@ -293,12 +293,8 @@ impl Engine {
         how: &Circumstances<'_>,
     ) -> Option<Arc<Answer>> {
         // It may be a call that is being looked for. Once that is over, its outcome is recorded and published.
-        let is_sought = self.looking_up.borrow().contains(id);
-        if is_sought {
-            let mut looking_up = self.looking_up.subscribe();
-            let ended = looking_up.wait_for(|ids| !ids.contains(id));
-            how.stop.run_until_cancelled(ended).await?.ok()?;
-        }
+        let until = deadline(&self.settings, command, how.age).filter(|_| !how.durable);
+        self.looked_up(id, until, how.stop).await?;
         let claim = match self.recorded(id, command).await {
             Ok(Some(claim)) => Ok(claim),
             Err(error) => Err(error),

@@ -61,6 +61,33 @@ impl Engine {
         Ok(owned.map(|owned| shared.hold(owned)))
     }
 
+    /// Waits until nobody looks for a call of this id any more. `None`: amibus leaves, or the outcome cannot be shared now and
+    /// `until` has passed. It may have been sent, so whoever does not wait longer is told nothing.
+    pub(super) async fn looked_up(
+        &self,
+        id: &str,
+        until: Option<Instant>,
+        stop: &CancellationToken,
+    ) -> Option<()> {
+        let is_sought = self.looking_up.borrow().contains(id);
+        if !is_sought {
+            return Some(());
+        }
+        let mut looking_up = self.looking_up.subscribe();
+        let in_vain = async {
+            let Some(until) = until else { return std::future::pending().await };
+            tokio::time::sleep_until(until).await;
+            while !self.shared.as_ref().is_some_and(Shared::is_away) {
+                tokio::time::sleep(AWAY_RETRY).await;
+            }
+        };
+        tokio::select! {
+            ended = looking_up.wait_for(|ids| !ids.contains(id)) => ended.ok().map(drop),
+            () = stop.cancelled() => None,
+            () = in_vain => None,
+        }
+    }
+
     /// Waits until the command is ours to send, has ended, or cannot be known. While another amibus works on it, that is
     /// until its end; a store that does not answer is waited for where the bus keeps the command meanwhile.
     pub(super) async fn look(
@@ -75,6 +102,8 @@ impl Engine {
         loop {
             let found = match hold.look().await {
                 Ok(found) => found,
+                // Nobody knows whether it was sent: that it was not may not be said.
+                Err(_) if !may_wait && watched.is_some() => return Next::Stopped,
                 Err(fault) if !may_wait => return Next::Rejected(shared::not_shared(&fault)),
                 // While the store was away, its owner could not renew it either: it is watched anew.
                 Err(_) => match stop.run_until_cancelled(tokio::time::sleep(AWAY_RETRY)).await {

@@ -167,7 +167,7 @@ impl Errand<'_> {
         failpoint::hit("sending_recorded");
         let late = || Attempt::Ended(Ended::Sent(self.failed(deadline_passed(self.command))));
         // Recording took its time: nothing is sent too late.
-        if until(deadline, turn.write()).await.is_none() || passed(deadline) {
+        if until(deadline, turn.write()).await.is_none() || passed(deadline) || self.overdue() {
             turn.take_back();
             return late();
         }
@@ -245,6 +245,12 @@ impl Errand<'_> {
             Some(true) if !passed(deadline) => Ok(()),
             _ => Err(deadline_passed(self.command).into()),
         }
+    }
+
+    /// Whether its own deadline passed by the wall clock: the one that waits are measured by stands still while the machine
+    /// sleeps.
+    fn overdue(&self) -> bool {
+        self.command.deadline.is_some_and(|at| Timestamp::now() >= at)
     }
 
     fn failed(&self, error: CommandError) -> Response {

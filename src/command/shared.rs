@@ -169,6 +169,11 @@ impl Shared {
         self.takeover
     }
 
+    /// Whether the store did not answer when it was asked last.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
+    }
+
     /// Our hand on one command.
     pub(super) fn hold(&self, owned: Owned) -> Hold<'_> {
         let mut hash = Sha256::new();

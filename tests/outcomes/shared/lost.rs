@@ -272,3 +272,54 @@ async fn an_answer_that_was_lost_is_found_again() {
         assert_eq!(pair.calls(), n + 1, "{lost:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_requester_is_not_told_that_another_one_did_not_send_it() {
+    let mut pair = Pair::with(NEVER).await;
+    let body = originate("theirs");
+    let third = pair.of_third("theirs", &body);
+    pair.overwrite("theirs", &third).await;
+    // Not when amibus leaves, nor when the bucket goes away.
+    let stop = CancellationToken::new();
+    let leaves = soon(async {
+        tokio::join!(pair.one.ask_until(request(&body), &stop), async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            stop.cancel();
+        })
+    });
+    assert_eq!(leaves.await.0.response, Value::Null);
+    let asked = pair.two.ask(request(&body));
+    tokio::pin!(asked);
+    assert!(timeout(Duration::from_millis(300), &mut asked).await.is_err(), "it waits for the other one");
+    tokio::task::block_in_place(|| pair.nats.kill());
+    assert_eq!(soon(asked).await.response, Value::Null);
+    assert_eq!(pair.calls(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_requester_waits_for_a_look_up_no_longer_than_its_deadline() {
+    let mut pair = Pair::with(NEVER).await;
+    // The default deadline here is 400 ms.
+    let body = awaited("sought").replace("\"deadline\":\"2099-01-01T00:00:00Z\",", "");
+    {
+        let asked = pair.one.ask(kept(&body));
+        tokio::pin!(asked);
+        tokio::select! {
+            _ = &mut asked => panic!("too early"),
+            () = taken(&pair.one, "sought") => {}
+        }
+    }
+    let (_, calls) = pair.one.engine.recover().await.expect("recovers");
+    tokio::task::block_in_place(|| pair.nats.kill());
+    let look_up = Arc::clone(&pair.one.engine).look_up(calls, CancellationToken::new());
+    tokio::pin!(look_up);
+    let told = tokio::select! {
+        () = &mut look_up => panic!("its outcome cannot be shared"),
+        asked = soon(pair.one.ask(request(&body))) => asked.response,
+    };
+    assert_eq!(told, Value::Null, "nobody knows yet");
+    tokio::task::block_in_place(|| pair.nats.restart());
+    soon(look_up).await;
+    let told = pair.one.ask(request(&body)).await.response;
+    assert_eq!((&told["data"]["outcome"], pair.calls()), (&json!("executed"), 1), "{told}");
+}
