@@ -323,3 +323,41 @@ async fn a_requester_waits_for_a_look_up_no_longer_than_its_deadline() {
     let told = pair.one.ask(request(&body)).await.response;
     assert_eq!((&told["data"]["outcome"], pair.calls()), (&json!("executed"), 1), "{told}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_that_goes_on_after_it_was_taken_over_answers_what_was_said() {
+    let pair = Pair::with(Duration::from_millis(600)).await;
+    let body = awaited("resumed").replace("1500", "6000");
+    let (gate, mut keeper) = Gate::new();
+    // Its renewals stand still.
+    pair.ways[0].next(Call::Update, Fate::Held(gate));
+    let both = soon(async {
+        tokio::join!(pair.one.ask(kept(&body)), async {
+            keeper.came().await;
+            let two = pair.two.ask(kept(&body)).await.response;
+            keeper.open();
+            two
+        })
+    });
+    let (one, two) = both.await;
+    assert_eq!(two["data"]["outcome"], "executed", "{two}");
+    assert_eq!(two["data"]["events"][0]["Event"], "CoreShowChannel", "by its living channel: {two}");
+    assert_eq!(one.response["data"], two["data"], "one outcome: {}", one.response);
+    let published = [pair.one.published().await, pair.two.published().await].concat();
+    assert_eq!(published.iter().filter(|m| m["correlationid"] == "resumed").count(), 1, "{published:?}");
+    assert_eq!(pair.calls(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_takeover_whose_answer_was_lost_is_told_once() {
+    let pair = Pair::with(Duration::from_millis(600)).await;
+    claimed_and_killed(&pair, "over").await;
+    pair.ways[1].next(Call::Update, Fate::AnswerLost);
+    let told = soon(pair.two.ask(kept(&originate("over")))).await.response;
+    ended(&told, "unknown", Code::Interrupted);
+    let published = pair.two.published().await;
+    assert_eq!(published.iter().filter(|m| m["correlationid"] == "over").count(), 1, "{published:?}");
+    Arc::clone(&pair.one.engine).release_unsent(CancellationToken::new()).await;
+    assert_eq!(pair.one.ask(kept(&originate("over"))).await.response["data"], told["data"]);
+    assert_eq!(pair.calls(), 0);
+}
