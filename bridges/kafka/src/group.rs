@@ -1,7 +1,7 @@
 //! The partitions that this process holds as a member of the command group, and what is acknowledged in them.
 //!
-//! Shared between the member's thread, which reads and commits, and the handles of the commands. An acknowledge is
-//! noted here; the thread commits what is noted, one commit at a time, in order. A partition that is taken away
+//! Shared between the member's thread, which reads, the committer's, and the handles of the commands. An acknowledge is
+//! noted here; the committer commits what is noted, one commit at a time, in order. A partition that is taken away
 //! takes its notes with it: handles of that time find another term, and do nothing.
 
 use std::{
@@ -39,6 +39,8 @@ struct State {
 
 struct Held {
     term: u64,
+    /// The term that it was assigned in: a commit of an earlier time says nothing about this one.
+    born: u64,
     /// `None` until the committed position has been read.
     tracker: Option<Tracker>,
     /// Whether something is done that no commit has told yet.
@@ -48,6 +50,13 @@ struct Held {
     told: Vec<Waiter>,
     /// When commands were given back first.
     given_back: Option<Instant>,
+}
+
+/// What is to be committed of one partition.
+pub(crate) struct Commit {
+    pub(crate) offsets: TopicPartitionList,
+    partition: i32,
+    born: u64,
 }
 
 /// One command in somebody's hands.
@@ -75,6 +84,11 @@ impl Group {
         for waiter in gone.into_iter().flat_map(|held| held.waiting.into_iter().chain(held.told)) {
             let _ = waiter.send(Err(taken_away(partition)));
         }
+    }
+
+    /// Whether there is a partition that is ours.
+    pub(crate) fn holds_any(&self) -> bool {
+        !self.lock().held.is_empty()
     }
 
     /// Whether the committed position of a partition is yet to be read.
@@ -174,30 +188,38 @@ impl Group {
         dirty.map(|(partition, _)| *partition).collect()
     }
 
-    /// What is to be committed of this partition, if there is something. A partition at a time, since Kafka refuses each
-    /// for itself and librdkafka tells one result.
-    pub(crate) fn commit(&self, topic: &str, partition: i32) -> Option<TopicPartitionList> {
-        let mut state = self.lock();
-        state.held.get_mut(&partition).filter(|held| held.dirty)?.write(topic, partition)
+    /// Whether something that is done in these partitions is not known to be committed.
+    pub(crate) fn owes(&self, partitions: &[i32]) -> bool {
+        let state = self.lock();
+        let mut held = partitions.iter().filter_map(|partition| state.held.get(partition));
+        held.any(|held| held.dirty || !held.told.is_empty())
     }
 
-    /// How a commit went.
-    pub(crate) fn committed(&self, result: &KafkaResult<()>, offsets: &TopicPartitionList) {
+    /// What is to be committed of this partition, if there is something. A partition at a time, since Kafka refuses each
+    /// for itself and librdkafka tells one result.
+    pub(crate) fn commit(&self, topic: &str, partition: i32) -> Option<Commit> {
+        let mut state = self.lock();
+        let held = state.held.get_mut(&partition).filter(|held| held.dirty)?;
+        let born = held.born;
+        Some(Commit { offsets: held.write(topic, partition)?, partition, born })
+    }
+
+    /// How a commit went. It may have taken long: where its partition went meanwhile, nobody waits any more.
+    pub(crate) fn committed(&self, result: &KafkaResult<()>, commit: &Commit) {
         let mut state = self.lock();
         let State { held, failed, .. } = &mut *state;
         *failed = result.is_err().then(Instant::now);
-        for element in offsets.elements() {
-            let Some(held) = held.get_mut(&element.partition()) else { continue };
-            let told = std::mem::take(&mut held.told);
-            if result.is_ok() {
-                for waiter in told {
-                    let _ = waiter.send(Ok(()));
-                }
-            } else {
-                // Said again with the next commit; the waiters have patience of their own.
-                held.dirty = true;
-                held.waiting.extend(told);
+        let held = held.get_mut(&commit.partition).filter(|held| held.born == commit.born);
+        let Some(held) = held else { return };
+        let told = std::mem::take(&mut held.told);
+        if result.is_ok() {
+            for waiter in told {
+                let _ = waiter.send(Ok(()));
             }
+        } else {
+            // Said again with the next commit; the waiters have patience of their own.
+            held.dirty = true;
+            held.waiting.extend(told);
         }
     }
 
@@ -241,7 +263,7 @@ impl Group {
 impl Held {
     fn new(term: u64) -> Self {
         let (tracker, given_back) = (None, None);
-        Self { term, tracker, dirty: false, waiting: Vec::new(), told: Vec::new(), given_back }
+        Self { term, born: term, tracker, dirty: false, waiting: Vec::new(), told: Vec::new(), given_back }
     }
 
     /// Nought while the partition is read again for commands that were given back: that must not be held up. While it

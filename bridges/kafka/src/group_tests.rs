@@ -13,12 +13,12 @@ fn holding(partition: i32) -> Group {
     group
 }
 
-fn commit(group: &Group, of: Option<&[i32]>) -> Option<TopicPartitionList> {
+fn commit(group: &Group, of: Option<&[i32]>) -> Option<Commit> {
     group.commit(TOPIC, *group.dirty(of).first()?)
 }
 
-fn positions(list: &TopicPartitionList) -> Vec<(i32, Offset, String)> {
-    let elements = list.elements();
+fn positions(commit: &Commit) -> Vec<(i32, Offset, String)> {
+    let elements = commit.offsets.elements();
     elements.iter().map(|e| (e.partition(), e.offset(), e.metadata().to_owned())).collect()
 }
 
@@ -80,6 +80,22 @@ fn who_waits_is_told_when_the_partition_goes() {
     group.revoked(0);
     assert!(matches!(answer.try_recv(), Ok(Err(_))));
     assert!(group.comes(0, 1).is_none(), "not ours");
+}
+
+#[test]
+fn a_commit_that_ends_after_its_partition_went_and_came_back_tells_nobody() {
+    let group = holding(0);
+    let first = group.comes(0, 0).expect("new");
+    drop(group.acknowledge(first));
+    let late = commit(&group, None).expect("something is done");
+    group.revoked(0);
+    group.assigned([0].into_iter());
+    group.resume(0, Some(0), "");
+    let again = group.comes(0, 0).expect("it was not committed when that was asked");
+    let mut answer = group.acknowledge(again);
+    let _of_now = commit(&group, None).expect("the same once more");
+    group.committed(&Ok(()), &late);
+    assert!(answer.try_recv().is_err(), "its own commit is still on its way");
 }
 
 #[test]

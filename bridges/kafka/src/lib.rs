@@ -16,6 +16,7 @@ mod bridge;
 mod client;
 mod clients;
 mod command;
+mod committer;
 mod faults;
 mod front;
 mod group;

@@ -1,7 +1,7 @@
-//! The member of the consumer group: a thread of its own that reads, commits, and takes part in rebalances.
+//! The member of the consumer group: a thread of its own that reads and takes part in rebalances.
 //!
 //! A thread, because librdkafka's consumer wants to be asked again and again (or the group expels the member), calls
-//! back from within that question, and blocks in places. While nobody asks for requests, its partitions are paused
+//! back from within that question, and blocks in places, for at most some seconds each. While nobody asks for requests, its partitions are paused
 //! and it goes on asking.
 
 use std::{
@@ -17,13 +17,21 @@ use amibus_contract::{Decision, Fault, FaultKind, Request};
 use rdkafka::{
     ClientContext, Offset, Statistics, TopicPartitionList,
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
+    consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance},
     error::{KafkaError, KafkaResult},
     message::{BorrowedMessage, Message},
 };
 use tokio::sync::mpsc;
 
-use crate::{clients, command, faults, front::unusable, group::Group, health::Listener, hub::Hub};
+use crate::{
+    clients, command,
+    committer::{self, Orders},
+    faults,
+    front::unusable,
+    group::Group,
+    health::Listener,
+    hub::Hub,
+};
 
 /// How many requests wait to be asked for.
 const AHEAD_REQUESTS: usize = 16;
@@ -34,6 +42,10 @@ const ASK_BUSY: Duration = Duration::from_millis(10);
 const ASK_IDLE: Duration = Duration::from_millis(100);
 /// How long after it was given back a command comes again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long what is done in partitions that go may take to be committed. Whoever gets them waits meanwhile.
+const COMMIT_BEFORE_GOING: Duration = Duration::from_secs(3);
+/// How long leaving the group may take.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// How long the committed positions may take to be read.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// How often the same trouble is told to who asks for requests.
@@ -48,6 +60,7 @@ pub(crate) type Coming = Result<Request, Fault>;
 pub(crate) struct Context {
     listener: Listener,
     group: Arc<Group>,
+    orders: Arc<Orders>,
     topic: String,
     paused: AtomicBool,
 }
@@ -72,8 +85,14 @@ impl ConsumerContext for Context {
         let Rebalance::Revoke(list) = rebalance else { return };
         let partitions = partitions(list);
         tracing::info!(?partitions, "partitions of the command topic are taken away");
-        if !consumer.assignment_lost() {
-            self.commit(consumer, Some(&partitions));
+        if !consumer.assignment_lost()
+            && self.group.owes(&partitions)
+            && !self.orders.before_they_go(&partitions, COMMIT_BEFORE_GOING)
+        {
+            tracing::warn!(
+                ?partitions,
+                "what was done could not be committed before they went: it comes again there"
+            );
         }
         for partition in partitions {
             self.group.revoked(partition);
@@ -96,21 +115,6 @@ impl ConsumerContext for Context {
     }
 }
 
-impl Context {
-    /// Commits what is done, in these partitions or in all: each once. What is done meanwhile has its turn later, or
-    /// commands that end one after another would keep the thread from reading, and other partitions from their commit.
-    fn commit(&self, consumer: &BaseConsumer<Self>, of: Option<&[i32]>) {
-        for partition in self.group.dirty(of) {
-            let Some(list) = self.group.commit(&self.topic, partition) else { continue };
-            let result = consumer.commit(&list, CommitMode::Sync);
-            self.group.committed(&result, &list);
-            if let Err(error) = result {
-                return tracing::debug!(%error, "a commit failed");
-            }
-        }
-    }
-}
-
 fn partitions(list: &TopicPartitionList) -> Vec<i32> {
     list.elements().iter().map(|element| element.partition()).collect()
 }
@@ -119,7 +123,8 @@ fn partitions(list: &TopicPartitionList) -> Vec<i32> {
 struct Member {
     hub: Arc<Hub>,
     group: Arc<Group>,
-    consumer: BaseConsumer<Context>,
+    consumer: Arc<BaseConsumer<Context>>,
+    committer: std::thread::JoinHandle<()>,
     topic: String,
     /// Requests that found no room, oldest first: one, and one more a rebalance at the worst.
     held: VecDeque<Coming>,
@@ -137,16 +142,24 @@ pub(crate) fn start(
 ) -> Result<(mpsc::Receiver<Coming>, std::thread::JoinHandle<()>), Fault> {
     let listener = Listener(hub.health.clone());
     let paused = AtomicBool::new(false);
-    let context = Context { listener, group: group.clone(), topic: topic.to_owned(), paused };
+    let orders = Arc::<Orders>::default();
+    let context =
+        Context { listener, group: group.clone(), orders: orders.clone(), topic: topic.to_owned(), paused };
     let consumer: BaseConsumer<Context> =
         BaseConsumer::from_config_and_context(&clients::member(&hub.settings), context)
             .map_err(|error| unusable(&error))?;
     consumer.subscribe(&[topic]).map_err(|error| faults::of(&error, topic))?;
+    let consumer = Arc::new(consumer);
+    let committer = committer::start(orders, group.clone(), consumer.clone(), topic.to_owned())?;
     let (out, requests) = mpsc::channel(AHEAD_REQUESTS);
     let held = VecDeque::new();
     let (hub, topic, told, resumed) = (hub.clone(), topic.to_owned(), None, Instant::now());
-    let mut member = Member { hub, group, consumer, topic, held, out, told, resumed };
-    let thread = std::thread::Builder::new().name("kafka commands".into()).spawn(move || member.run(&stop));
+    let mut member = Member { hub, group, consumer, committer, topic, held, out, told, resumed };
+    let run = move || {
+        member.run(&stop);
+        member.leave();
+    };
+    let thread = std::thread::Builder::new().name("kafka commands".into()).spawn(run);
     let thread = thread
         .map_err(|error| Fault::new(FaultKind::Full, format!("no thread for the consumer: {error}")))?;
     Ok((requests, thread))
@@ -156,15 +169,34 @@ impl Member {
     fn run(&mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) && !self.out.is_closed() {
             self.hand_out();
-            self.consumer.context().commit(&self.consumer, None);
+            if !self.group.dirty(None).is_empty() {
+                self.consumer.context().orders.wake();
+            }
             self.read_again();
             let wait = if self.group.is_busy() || !self.held.is_empty() { ASK_BUSY } else { ASK_IDLE };
             if self.read(wait) {
                 return;
             }
         }
+    }
+
+    /// Gives the partitions back, with what is done committed; records that still come are nobody's. Then the committer
+    /// ends, and with it and the member the consumer.
+    fn leave(self) {
         tracing::debug!("the member leaves its group");
-        self.consumer.context().commit(&self.consumer, None);
+        let orders = self.consumer.context().orders.clone();
+        self.consumer.unsubscribe();
+        let begun = Instant::now();
+        while self.group.holds_any() && begun.elapsed() < LEAVE_WITHIN {
+            let _ = self.consumer.poll(ASK_BUSY);
+        }
+        orders.stop();
+        while !self.committer.is_finished() {
+            if begun.elapsed() > LEAVE_WITHIN {
+                return tracing::warn!("what was done last is not committed yet: it may come again");
+            }
+            let _ = self.consumer.poll(ASK_BUSY);
+        }
     }
 
     /// Waits for a record, and takes those that are there while there is room. Answers whether the member has ended.

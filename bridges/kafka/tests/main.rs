@@ -3,6 +3,7 @@
 mod commands;
 mod conformance;
 mod events;
+mod hung;
 mod letters;
 mod login;
 mod rig;
