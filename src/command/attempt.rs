@@ -43,7 +43,11 @@ impl Engine {
             return match self.errand(server, id, command, how, deadline, None).await {
                 Ok((response, _)) => self.finish(server, id, how, response, None).await.ok(),
                 Err(Unfinished::Answer(answer)) => Some(answer),
-                Err(Unfinished::Stopped | Unfinished::NotClaimed(_)) => None,
+                Err(Unfinished::Stopped) => {
+                    self.taken_away(id, how).await;
+                    None
+                }
+                Err(Unfinished::NotClaimed(_)) => None,
             };
         }
         let hold = match self.hold(id).await {
@@ -55,7 +59,7 @@ impl Engine {
             }
         };
         loop {
-            let turn = match self.look(server, &command.payload_hash, &hold, how.durable, how.stop).await {
+            let turn = match self.look(server, &command.payload_hash, &hold, how.durable, how.left).await {
                 Next::Ours => match self.errand(server, id, command, how, deadline, Some(&hold)).await {
                     Ok((response, was_sent)) => {
                         match self.finish(server, id, how, response, Some((&hold, was_sent))).await {
@@ -66,7 +70,7 @@ impl Engine {
                     Err(Unfinished::Answer(answer)) => return Some(answer),
                     Err(Unfinished::Stopped) => Next::Stopped,
                     Err(Unfinished::NotClaimed(fault)) => {
-                        match not_claimed(fault, how.durable, how.stop).await {
+                        match not_claimed(fault, how.durable, how.left).await {
                             Some(turn) => turn,
                             None => continue,
                         }
@@ -106,7 +110,7 @@ impl Engine {
         deadline: Option<tokio::time::Instant>,
         hold: Option<&Hold<'_>>,
     ) -> Result<(Response, bool), Unfinished> {
-        let (settings, may_wait, stop) = (&self.settings, how.durable, how.stop);
+        let (settings, may_wait, stop) = (&self.settings, how.durable, how.left);
         let arrival = how.arrival;
         let errand = Errand { settings, server, id, command, deadline, may_wait, arrival, stop };
         let marks = Marks { engine: self, id, hold };
@@ -115,7 +119,7 @@ impl Engine {
         let run = Box::pin(async {
             match errand.run(&marks).await {
                 Ended::Sent(response) => {
-                    let known = self.without_doubt(server, id, command, since, response, stop);
+                    let known = self.without_doubt(server, id, command, since, response, how.stop);
                     let known = Box::pin(known).await;
                     known.map_or(Ended::Stopped, Ended::Sent)
                 }
@@ -134,6 +138,17 @@ impl Engine {
             Ended::Unsent(response) => {
                 Err(Unfinished::Answer(self.unsent(server, id, response, how, hold).await))
             }
+        }
+    }
+
+    /// The bus delivers it to another process now, which has a journal of its own: here it is forgotten.
+    async fn taken_away(&self, id: &str, how: &Circumstances<'_>) {
+        if how.stop.is_cancelled() {
+            return;
+        }
+        let own_id = id.to_owned();
+        if let Err(error) = self.blocking(move |journal| journal.release(&own_id)).await {
+            warn!(id, %error, "the claim of a command that its bus took away could not be released");
         }
     }
 

@@ -37,7 +37,7 @@ use super::{
     response::{self, Response},
     send::{build, deadline},
     shared::Shared,
-    work::{InWork, keeping},
+    work::{InWork, keeping, unless_withdrawn},
 };
 use crate::{
     asterisk::Actions,
@@ -141,6 +141,8 @@ pub(super) struct Circumstances<'a> {
     /// Its place among all requests.
     pub(super) arrival: u64,
     pub(super) stop: &'a CancellationToken,
+    /// Ends with `stop`, and when the bus takes the request away: what is not yet being sent is left to the bus.
+    pub(super) left: &'a CancellationToken,
 }
 
 impl Engine {
@@ -223,13 +225,16 @@ impl Engine {
         // A time to come is a clock that differs from ours.
         let age = sent_at.and_then(|at| at.elapsed().ok()).unwrap_or_default();
         let audit = Audit::new(bus, sender.clone(), &decoded);
-        let circumstances = Circumstances { audit, sender, durable, age, identity, body, arrival, stop };
+        let (withdrawn, left) = (handle.withdrawn(), &stop.child_token());
+        let circumstances =
+            Circumstances { audit, sender, durable, age, identity, body, arrival, stop, left };
         let work = async {
             let answer = self.answer(decoded, &circumstances).await?;
             self.written(server, &answer.message).await;
             Some(answer)
         };
-        let answer = keeping(handle.as_mut(), Box::pin(work)).await;
+        let work = keeping(handle.as_mut(), Box::pin(work));
+        let answer = unless_withdrawn(withdrawn, left, work).await;
         let Some(answer) = answer else { return };
         if let Err(fault) = handle.reply(&answer.message).await {
             warn!(bus, %fault, id = &*answer.message.attributes.id, "the reply could not be sent");
@@ -294,7 +299,7 @@ impl Engine {
     ) -> Option<Arc<Answer>> {
         // It may be a call that is being looked for. Once that is over, its outcome is recorded and published.
         let until = deadline(&self.settings, command, how.age).filter(|_| !how.durable);
-        self.looked_up(id, until, how.stop).await?;
+        self.looked_up(id, until, how.left).await?;
         let claim = match self.recorded(id, command).await {
             Ok(Some(claim)) => Ok(claim),
             Err(error) => Err(error),

@@ -151,6 +151,10 @@ impl Errand<'_> {
             Err(Hindered::Stopped) => return Attempt::Ended(Ended::Stopped),
         };
         failpoint::hit("paced");
+        if self.may_wait && self.stop.is_cancelled() {
+            turn.take_back();
+            return Attempt::Ended(Ended::Stopped);
+        }
         let finals = (self.command.wait == Wait::Final && is_originate(self.command))
             .then(|| self.server.finals.expect(channel_id));
         let call = is_originate(self.command)

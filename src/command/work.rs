@@ -2,11 +2,13 @@
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Mutex, PoisonError},
 };
 
-use amibus_contract::Handle;
+use amibus_contract::{BoxFuture, Handle};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::metrics::CommandMetrics;
@@ -96,4 +98,20 @@ pub(super) async fn keeping<T>(handle: &mut dyn Handle, work: impl Future<Output
         done = work => done,
         never = keep => never,
     }
+}
+
+/// Runs `work`, and cancels `left` when the bus takes the request away: what has not begun then is given up.
+pub(super) async fn unless_withdrawn<T>(
+    withdrawn: Option<BoxFuture<'static, ()>>,
+    left: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> T {
+    let Some(withdrawn) = withdrawn else { return work.await };
+    let mut work = pin!(work);
+    tokio::select! {
+        biased;
+        () = withdrawn => left.cancel(),
+        done = &mut work => return done,
+    }
+    work.await
 }

@@ -33,11 +33,12 @@ use amibus_contract::{BoxFuture, Fault, Handle, Message, Reach, Rejection, Reque
 use amibus_sim::{Sim, SimOptions};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
     sync::{Semaphore, mpsc},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::least::answer_all;
 
 pub(super) struct Bench {
     pub(super) sim: Arc<Sim>,
@@ -194,6 +195,11 @@ impl Bench {
         ask(&self.engine, request, stop).await
     }
 
+    /// The bus takes the request away when `withdrawn` is cancelled.
+    pub(super) async fn ask_withdrawn(&self, request: Request, withdrawn: &CancellationToken) -> Asked {
+        ask_withdrawn(&self.engine, request, &CancellationToken::new(), Some(withdrawn.clone())).await
+    }
+
     /// The same under other rules.
     pub(super) async fn ask_denied(&self, request: Request) -> Asked {
         let parts = (&self.writer, &self.spool, &self.finals, self.directory.path());
@@ -328,13 +334,22 @@ pub(super) fn request(body: &str) -> Request {
         durable: false,
         reply_wanted: true,
         body: body.to_owned().into(),
-        handle: Box::new(Told(told)),
+        handle: Box::new(Told { hear: told, withdrawn: None }),
     }
 }
 
-async fn ask(engine: &Engine, mut request: Request, stop: &CancellationToken) -> Asked {
+async fn ask(engine: &Engine, request: Request, stop: &CancellationToken) -> Asked {
+    ask_withdrawn(engine, request, stop, None).await
+}
+
+async fn ask_withdrawn(
+    engine: &Engine,
+    mut request: Request,
+    stop: &CancellationToken,
+    withdrawn: Option<CancellationToken>,
+) -> Asked {
     let (told, mut hear) = mpsc::channel(4);
-    request.handle = Box::new(Told(told));
+    request.handle = Box::new(Told { hear: told, withdrawn });
     let metrics = Metrics::default();
     engine.handle(request, "test", &metrics.bus("test"), stop).await;
     let mut asked = Asked { response: Value::Null, acknowledged: false, dead_lettered: false };
@@ -428,50 +443,21 @@ fn open(directory: &Path) -> Journal {
     Journal::open(&directory.join("commands.sqlite"), Duration::from_secs(3600)).expect("opens")
 }
 
-/// Plays the least Asterisk there is: banner, login, and one and the same answer to everything else.
-async fn answer_all(listener: TcpListener, answer: &'static [u8]) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let mut stream = BufReader::new(stream);
-        let mut send = "Asterisk Call Manager/11.0.0\r\n".to_owned();
-        let (mut action, mut id) = (String::new(), String::new());
-        loop {
-            if stream.write_all(send.as_bytes()).await.is_err() {
-                break;
-            }
-            send.clear();
-            let mut line = String::new();
-            if !matches!(stream.read_line(&mut line).await, Ok(1..)) {
-                break;
-            }
-            match line.trim_end().split_once(": ") {
-                Some(("Action", name)) => name.clone_into(&mut action),
-                Some(("ActionID", value)) => value.clone_into(&mut id),
-                None if action == "Login" => {
-                    send = format!(
-                        "Response: Success\r\nActionID: {id}\r\nMessage: Authentication accepted\r\n\r\n"
-                    );
-                    send.push_str(
-                        "Event: FullyBooted\r\nPrivilege: system,all\r\nStatus: Fully Booted\r\n\r\n",
-                    );
-                }
-                None => send = String::from_utf8_lossy(answer).replace('%', &id),
-                Some(_) => {}
-            }
-        }
-    }
-}
-
 enum What {
     Reply(Vec<u8>),
     Acknowledged,
     DeadLettered,
 }
 
-struct Told(mpsc::Sender<What>);
+struct Told {
+    hear: mpsc::Sender<What>,
+    /// When the bus takes the request away.
+    withdrawn: Option<CancellationToken>,
+}
 
 impl Told {
     fn tell(&self, what: What) {
-        self.0.try_send(what).expect("room for what becomes of one request");
+        self.hear.try_send(what).expect("room for what becomes of one request");
     }
 }
 
@@ -487,6 +473,11 @@ impl Handle for Told {
 
     fn keep_every(&self) -> Option<Duration> {
         Some(Duration::from_millis(50))
+    }
+
+    fn withdrawn(&self) -> Option<BoxFuture<'static, ()>> {
+        let withdrawn = self.withdrawn.clone()?;
+        Some(Box::pin(withdrawn.cancelled_owned()))
     }
 
     fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {

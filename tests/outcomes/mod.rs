@@ -2,6 +2,7 @@
 //! real journal on disk.
 
 mod bench;
+mod least;
 mod lossy;
 mod pace;
 mod real;
@@ -330,6 +331,44 @@ async fn a_kept_command_that_waits_at_the_end_is_left_to_its_bus() {
     bench.sim.accept().await.expect("accepts");
     bench.until_ready(true).await;
     assert_eq!(bench.ask(kept()).await.response["data"]["outcome"], "executed", "delivered again, it runs");
+}
+
+#[tokio::test]
+async fn what_its_bus_takes_away_before_it_was_sent_is_not_sent_here() {
+    let bench = Bench::connected().await;
+    let kept = |id: &str| {
+        let mut request = request(&format!(
+            r#"{{"server":"pbx1","action":"Originate","id":"{id}","deadline":"2099-01-01T00:00:00Z",
+                "fields":{{"Channel":"Local/1@s","Application":"Wait"}}}}"#
+        ));
+        request.durable = true;
+        request
+    };
+    let withdrawn = tokio_util::sync::CancellationToken::new();
+    withdrawn.cancel();
+    let before = bench.ask_withdrawn(kept("before"), &withdrawn).await;
+    bench.sim.refuse().await.expect("refuses");
+    bench.sim.drop_sessions();
+    bench.until_ready(false).await;
+    let withdrawn = tokio_util::sync::CancellationToken::new();
+    let take = async {
+        let deadline = std::time::Instant::now() + Duration::from_secs(5);
+        while bench.shown("waits").is_none() {
+            assert!(std::time::Instant::now() < deadline, "it was not claimed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        withdrawn.cancel();
+    };
+    let waits = tokio::time::timeout(Duration::from_secs(10), bench.ask_withdrawn(kept("waits"), &withdrawn));
+    let (waits, ()) = tokio::join!(waits, take);
+    for left in [before, waits.expect("given up at once")] {
+        assert!(left.response.is_null() && !left.acknowledged && !left.dead_lettered);
+    }
+    assert!(bench.shown("waits").is_none() && bench.shown("before").is_none(), "forgotten");
+    bench.sim.accept().await.expect("accepts");
+    bench.until_ready(true).await;
+    assert_eq!(bench.ask(kept("later")).await.response["data"]["outcome"], "executed");
+    assert_eq!(bench.sim.originates().len(), 1, "only the one that stayed here");
 }
 
 #[tokio::test]

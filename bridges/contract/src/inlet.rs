@@ -82,6 +82,12 @@ pub trait Handle: Send {
     /// How often [`Handle::keep`] must be called; `None` where the bus does not need it.
     fn keep_every(&self) -> Option<Duration>;
 
+    /// Completes when the bus takes the request away, to deliver it to another process: what is not yet being carried out
+    /// must not be begun any more. `None` where the bus does not do that, or cannot tell.
+    fn withdrawn(&self) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
     /// Tells the bus that the request is done with: its outcome is recorded.
     ///
     /// # Errors

@@ -204,6 +204,16 @@ impl Handle for KafkaHandle {
         None
     }
 
+    fn withdrawn(&self) -> Option<BoxFuture<'static, ()>> {
+        let going = self.claim.claim.as_ref().and_then(|claim| self.claim.group.withdrawal(claim));
+        Some(Box::pin(async move {
+            if let Some(mut going) = going {
+                // An end of it: the partition has gone.
+                let _ = going.wait_for(|going| *going).await;
+            }
+        }))
+    }
+
     fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(self.claim.acknowledge())
     }

@@ -12,7 +12,7 @@ use std::{
 
 use amibus_contract::{Decision, Fault, FaultKind};
 use rdkafka::{Offset, TopicPartitionList, error::KafkaResult, statistics::Partition};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::tracker::{Coming, Tracker};
 
@@ -50,6 +50,8 @@ struct Held {
     told: Vec<Waiter>,
     /// When commands were given back first.
     given_back: Option<Instant>,
+    /// Whether the partition goes: its handles look.
+    going: watch::Sender<bool>,
 }
 
 /// What is to be committed of one partition.
@@ -76,6 +78,28 @@ impl Group {
             let term = state.terms;
             state.held.insert(partition, Held::new(term));
         }
+    }
+
+    /// These partitions go: what is not yet carried out of them must not be begun any more.
+    pub(crate) fn going(&self, partitions: &[i32]) {
+        let state = self.lock();
+        for held in partitions.iter().filter_map(|partition| state.held.get(partition)) {
+            held.going.send_replace(true);
+        }
+    }
+
+    /// How many commands of these partitions are in somebody's hands.
+    pub(crate) fn open(&self, partitions: &[i32]) -> usize {
+        let state = self.lock();
+        let held = partitions.iter().filter_map(|partition| state.held.get(partition));
+        held.filter_map(|held| held.tracker.as_ref()).map(Tracker::open).sum()
+    }
+
+    /// Tells when the partition of a command goes; it has gone where that cannot be waited for.
+    pub(crate) fn withdrawal(&self, claim: &Claim) -> Option<watch::Receiver<bool>> {
+        let state = self.lock();
+        let held = state.held.get(&claim.partition).filter(|held| held.term == claim.term);
+        held.map(|held| held.going.subscribe())
     }
 
     /// This partition is not ours any more.
@@ -263,7 +287,16 @@ impl Group {
 impl Held {
     fn new(term: u64) -> Self {
         let (tracker, given_back) = (None, None);
-        Self { term, born: term, tracker, dirty: false, waiting: Vec::new(), told: Vec::new(), given_back }
+        Self {
+            term,
+            born: term,
+            tracker,
+            dirty: false,
+            waiting: Vec::new(),
+            told: Vec::new(),
+            given_back,
+            going: watch::Sender::new(false),
+        }
     }
 
     /// Nought while the partition is read again for commands that were given back: that must not be held up. While it

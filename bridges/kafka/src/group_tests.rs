@@ -83,6 +83,22 @@ fn who_waits_is_told_when_the_partition_goes() {
 }
 
 #[test]
+fn who_holds_commands_of_a_partition_that_goes_is_told() {
+    let group = holding(0);
+    let claim = group.comes(0, 0).expect("new");
+    let going = group.withdrawal(&claim).expect("it is ours");
+    assert_eq!((*going.borrow(), group.open(&[0])), (false, 1));
+    group.going(&[1]);
+    assert!(!*going.borrow(), "another partition");
+    group.going(&[0]);
+    assert!(*going.borrow());
+    group.give_back(claim);
+    assert_eq!(group.open(&[0]), 0);
+    group.revoked(0);
+    assert!(group.withdrawal(&claim).is_none() && going.has_changed().is_err(), "gone");
+}
+
+#[test]
 fn a_commit_that_ends_after_its_partition_went_and_came_back_tells_nobody() {
     let group = holding(0);
     let first = group.comes(0, 0).expect("new");

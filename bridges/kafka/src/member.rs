@@ -42,6 +42,9 @@ const ASK_BUSY: Duration = Duration::from_millis(10);
 const ASK_IDLE: Duration = Duration::from_millis(100);
 /// How long after it was given back a command comes again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long commands in work may hold up that their partition goes, and how often that is looked at.
+const DONE_BEFORE_GOING: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long what is done in partitions that go may take to be committed. Whoever gets them waits meanwhile.
 const COMMIT_BEFORE_GOING: Duration = Duration::from_secs(3);
 /// How long leaving the group may take.
@@ -63,6 +66,7 @@ pub(crate) struct Context {
     orders: Arc<Orders>,
     topic: String,
     paused: AtomicBool,
+    leaving: AtomicBool,
 }
 
 impl ClientContext for Context {
@@ -85,7 +89,12 @@ impl ConsumerContext for Context {
         let Rebalance::Revoke(list) = rebalance else { return };
         let partitions = partitions(list);
         tracing::info!(?partitions, "partitions of the command topic are taken away");
-        if !consumer.assignment_lost()
+        self.group.going(&partitions);
+        let lost = consumer.assignment_lost();
+        if !lost && !self.leaving.load(Ordering::Acquire) {
+            self.wait_for_hands(&partitions);
+        }
+        if !lost
             && self.group.owes(&partitions)
             && !self.orders.before_they_go(&partitions, COMMIT_BEFORE_GOING)
         {
@@ -111,6 +120,17 @@ impl ConsumerContext for Context {
             && let Err(error) = consumer.pause(list)
         {
             tracing::debug!(%error, "new partitions could not be paused");
+        }
+    }
+}
+
+impl Context {
+    /// Waits until the commands of partitions that go are given back or done, which those in the middle of being carried
+    /// out may soon be: the next member would run them too.
+    fn wait_for_hands(&self, partitions: &[i32]) {
+        let begun = Instant::now();
+        while self.group.open(partitions) > 0 && begun.elapsed() < DONE_BEFORE_GOING {
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 }
@@ -141,10 +161,16 @@ pub(crate) fn start(
     group: Arc<Group>,
 ) -> Result<(mpsc::Receiver<Coming>, std::thread::JoinHandle<()>), Fault> {
     let listener = Listener(hub.health.clone());
-    let paused = AtomicBool::new(false);
+    let (paused, leaving) = (AtomicBool::new(false), AtomicBool::new(false));
     let orders = Arc::<Orders>::default();
-    let context =
-        Context { listener, group: group.clone(), orders: orders.clone(), topic: topic.to_owned(), paused };
+    let context = Context {
+        listener,
+        group: group.clone(),
+        orders: orders.clone(),
+        topic: topic.to_owned(),
+        paused,
+        leaving,
+    };
     let consumer: BaseConsumer<Context> =
         BaseConsumer::from_config_and_context(&clients::member(&hub.settings), context)
             .map_err(|error| unusable(&error))?;
@@ -184,6 +210,7 @@ impl Member {
     /// ends, and with it and the member the consumer.
     fn leave(self) {
         tracing::debug!("the member leaves its group");
+        self.consumer.context().leaving.store(true, Ordering::Release);
         let orders = self.consumer.context().orders.clone();
         self.consumer.unsubscribe();
         let begun = Instant::now();

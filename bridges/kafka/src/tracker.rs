@@ -149,6 +149,11 @@ impl Tracker {
         self.next.map_or(0, |next| next - self.position())
     }
 
+    /// How many commands are in somebody's hands.
+    pub(crate) fn open(&self) -> usize {
+        self.open.len()
+    }
+
     /// Whether the partition is being read again for commands that were given back.
     pub(crate) fn is_rewinding(&self) -> bool {
         self.rewound.is_some() && !self.again.is_empty()

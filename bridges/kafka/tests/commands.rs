@@ -234,9 +234,11 @@ async fn what_waits_in_the_topic_is_told_with_the_time_at_which_it_came() {
     let rig = KafkaRig::shared();
     let bridge = rig.bridge();
     assert_eq!(bridge.commands_waiting().await, Ok(None), "no inlet is open");
-    let mut inlet = inlet(&rig, &bridge).await;
     let before = std::time::SystemTime::now();
+    // Before anybody reads: what comes while reading is paused is not known until it goes on.
+    rig.make_topic(&rig.topic("command"), 6, &[]).await;
     send(&rig, 0..60).await;
+    let mut inlet = inlet(&rig, &bridge).await;
     let request = next(&mut *inlet).await;
     let sent_at = request.sent_at.expect("the record's time");
     assert!(sent_at >= before - Duration::from_secs(1) && sent_at <= std::time::SystemTime::now());
@@ -317,6 +319,43 @@ async fn a_second_member_takes_its_share_and_what_was_not_done() {
         }
     }
     assert_eq!(committed(&rig, 6), MANY as i64, "every one is acknowledged by somebody");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_moves_to_a_second_member_is_withdrawn_from_the_first_before_it_comes_there() {
+    const MANY: usize = 40;
+    let rig = KafkaRig::shared();
+    let (one, two) = (rig.bridge(), rig.bridge());
+    let mut first = inlet(&rig, &one).await;
+    send(&rig, 0..MANY).await;
+    let (tell, mut withdrawn) = tokio::sync::mpsc::unbounded_channel();
+    let mut staying = BTreeSet::new();
+    for _ in 0..MANY {
+        let request = next(&mut *first).await;
+        let (n, tell) = (number(&request), tell.clone());
+        staying.insert(n);
+        tokio::spawn(async move {
+            request.handle.withdrawn().expect("Kafka tells").await;
+            // Given back at once, as the engine does with what it has not begun.
+            drop(request);
+            let _ = tell.send(n);
+        });
+    }
+    let mut second = inlet(&rig, &two).await;
+    let mut moved = BTreeSet::new();
+    while let Ok(more) =
+        tokio::time::timeout(if moved.is_empty() { SEEN_WITHIN } else { QUIET_FOR }, second.next()).await
+    {
+        let request = more.expect("the inlet works").expect("the inlet is open");
+        while let Ok(n) = withdrawn.try_recv() {
+            staying.remove(&n);
+        }
+        assert!(!staying.contains(&number(&request)), "{} is in two hands", number(&request));
+        moved.insert(number(&request));
+        request.handle.acknowledge().await.expect("committed");
+    }
+    assert!(!moved.is_empty() && moved.len() < MANY, "a share of them: {moved:?}");
+    assert_eq!(moved.len() + staying.len(), MANY, "only those that moved are withdrawn");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
