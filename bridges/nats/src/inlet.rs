@@ -5,7 +5,7 @@ use std::sync::Arc;
 use amibus_contract::{BoxFuture, Fault, Inlet, Request, Scope};
 use async_nats::jetstream::context::ContextBuilder;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -28,8 +28,9 @@ const WAITING_COMMANDS: usize = 1;
 /// A command that waits to be taken.
 pub(crate) struct Arrived {
     pub(crate) request: Request,
-    /// From when on the stream may deliver it to somebody else.
-    pub(crate) fresh_until: Option<Instant>,
+    /// Of one that a stream keeps: until when the stream gives it to nobody else, as whoever keeps it extends that, and
+    /// who is to be told that it was taken.
+    pub(crate) kept: Option<(watch::Receiver<Instant>, oneshot::Sender<()>)>,
 }
 
 /// A command, or why there will be none until somebody mends it.
@@ -109,8 +110,11 @@ impl NatsInlet {
                 arrival = self.arrivals.recv() => arrival,
             };
             let Some(arrived) = arrival.transpose()? else { return Ok(None) };
-            // Given up on while it waited here: the stream delivers it again.
-            if arrived.fresh_until.is_none_or(|until| Instant::now() < until) {
+            let Some((fresh_until, taken)) = arrived.kept else { return Ok(Some(arrived.request)) };
+            let is_fresh = Instant::now() < *fresh_until.borrow();
+            let _ = taken.send(());
+            // Otherwise it was given up on while it waited here: the stream delivers it again.
+            if is_fresh {
                 return Ok(Some(arrived.request));
             }
         }

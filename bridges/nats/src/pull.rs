@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     time::{Duration, SystemTime},
 };
 
@@ -16,11 +17,14 @@ use async_nats::jetstream::{
     stream::{ConsumerErrorKind, RetentionPolicy},
 };
 use futures_util::StreamExt;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use crate::{
     faults,
-    handle::{Kept, Way},
+    handle::{self, Way},
     headers,
     inlet::{Arrival, Arrived},
     settings::{CommandSettings, LEAST_ACK_WAIT},
@@ -144,38 +148,61 @@ impl Pull {
         let ack_wait = ack_wait(&consumer.cached_info().config);
         loop {
             let taken = tokio::select! {
-                taken = take_some(consumer) => taken,
+                taken = take_some(consumer, ack_wait / KEEPS_PER_WAIT) => taken,
                 () = self.another_connection(connects) => return faults::lost(),
             };
             match taken {
-                Ok(mut taken) => {
-                    while let Some(message) = taken.pop_front() {
-                        self.hand_over(message, &taken, ack_wait).await;
-                    }
-                }
+                Ok((taken, fetched)) => self.hand_over(taken, fetched, ack_wait).await,
                 Err(error) => return Fault::new(FaultKind::Unreachable, error.to_string()),
             }
         }
     }
 
-    /// Waits until the inlet takes the command, and keeps it and those `behind` it meanwhile.
-    async fn hand_over(&self, message: Message, behind: &VecDeque<Message>, ack_wait: Duration) {
-        let every = ack_wait / KEEPS_PER_WAIT;
-        let permit = loop {
-            match tokio::time::timeout(every, self.arrivals.reserve()).await {
-                Ok(Ok(permit)) => break permit,
-                Ok(Err(_)) => return,
-                Err(_) => {
-                    for message in std::iter::once(&message).chain(behind) {
+    /// Hands the commands over, one after another, as the inlet takes them. Each is kept from the moment it was fetched, by
+    /// one clock for all, until it is taken: the engine may be full for longer than `ack_wait`.
+    async fn hand_over(&self, mut waiting: VecDeque<Message>, fetched: Instant, ack_wait: Duration) {
+        let connects = self.way.dialled.link.borrow().connects;
+        let mut kept = Kept::new(fetched, ack_wait);
+        while let Some(message) = waiting.front().cloned() {
+            let Some(permit) = self.keeping(&waiting, &mut kept, connects, self.arrivals.reserve()).await
+            else {
+                return;
+            };
+            let Ok(permit) = permit else { return };
+            let (fresh, taken) = (kept.fresh.subscribe(), oneshot::channel());
+            permit
+                .send(Ok(Arrived { request: self.arrived(message, ack_wait), kept: Some((fresh, taken.0)) }));
+            // It lies in the channel until somebody asks.
+            if self.keeping(&waiting, &mut kept, connects, taken.1).await.is_none() {
+                return;
+            }
+            waiting.pop_front();
+        }
+    }
+
+    /// Waits, and meanwhile keeps the commands that wait. `None`: the connection is another one, so the stream may have given
+    /// them to somebody else.
+    async fn keeping<T>(
+        &self,
+        waiting: &VecDeque<Message>,
+        kept: &mut Kept,
+        connects: u64,
+        wait: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut wait = pin!(wait);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut wait => return Some(done),
+                () = self.another_connection(connects) => return None,
+                () = tokio::time::sleep_until(kept.due) => {
+                    for message in waiting {
                         let _ = message.ack_with(AckKind::Progress).await;
                     }
+                    kept.now();
                 }
             }
-        };
-        // The wait for the inlet may have used up most of it.
-        let _ = message.ack_with(AckKind::Progress).await;
-        let fresh_until = Some(Instant::now() + ack_wait / 2);
-        permit.send(Ok(Arrived { request: self.arrived(message, ack_wait), fresh_until }));
+        }
     }
 
     fn arrived(&self, message: Message, ack_wait: Duration) -> Request {
@@ -194,8 +221,30 @@ impl Pull {
             durable: true,
             reply_wanted: reply_to.is_some(),
             body: message.payload.clone(),
-            handle: Box::new(Kept { way: self.way.clone(), message, identity, ack_wait, reply_to }),
+            handle: Box::new(handle::Kept { way: self.way.clone(), message, identity, ack_wait, reply_to }),
         }
+    }
+}
+
+/// When waiting commands were kept last.
+struct Kept {
+    every: Duration,
+    fresh_for: Duration,
+    due: Instant,
+    /// Until when the stream gives them to nobody else, for certain.
+    fresh: watch::Sender<Instant>,
+}
+
+impl Kept {
+    fn new(fetched: Instant, ack_wait: Duration) -> Self {
+        let (every, fresh_for) = (ack_wait / KEEPS_PER_WAIT, ack_wait / KEEPS_PER_WAIT * 2);
+        Self { every, fresh_for, due: fetched + every, fresh: watch::Sender::new(fetched + fresh_for) }
+    }
+
+    fn now(&mut self) {
+        let now = Instant::now();
+        self.due = now + self.every;
+        self.fresh.send_replace(now + self.fresh_for);
     }
 }
 
@@ -229,14 +278,20 @@ fn ack_wait(config: &consumer::Config) -> Duration {
 
 /// The next command, and more behind it that are there already: thousands may come that wait here, and what is behind them
 /// must not wait until each was asked for.
-async fn take_some(consumer: &Consumer<pull::Config>) -> Result<VecDeque<Message>, async_nats::Error> {
+///
+/// Answers them with the time at which the first came. The others come `within` a time that leaves enough of `ack_wait`.
+async fn take_some(
+    consumer: &Consumer<pull::Config>,
+    within: Duration,
+) -> Result<(VecDeque<Message>, Instant), async_nats::Error> {
     let mut taken: VecDeque<Message> = take(consumer).await?.into_iter().collect();
+    let fetched = Instant::now();
     let is_more = |message: &Message| message.info().is_ok_and(|info| info.pending > 0);
     if taken.front().is_some_and(is_more) {
         // Whatever hinders this hinders the next question too.
-        let _ = tokio::time::timeout(MORE_WITHIN, take_more(consumer, &mut taken)).await;
+        let _ = tokio::time::timeout(MORE_WITHIN.min(within), take_more(consumer, &mut taken)).await;
     }
-    Ok(taken)
+    Ok((taken, fetched))
 }
 
 async fn take_more(

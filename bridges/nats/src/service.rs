@@ -71,7 +71,7 @@ pub(crate) async fn start(way: &Way, scope: &Scope, with_commands: bool) -> Resu
 /// Hands requests to the inlet until the connection is given up.
 pub(crate) async fn serve(mut served: Served, way: Way, arrivals: mpsc::Sender<Arrival>) {
     while let Some(request) = served.requests.next().await {
-        let arrived = Arrived { request: arrived(request, &way), fresh_until: None };
+        let arrived = Arrived { request: arrived(request, &way), kept: None };
         if arrivals.send(Ok(arrived)).await.is_err() {
             return;
         }

@@ -223,6 +223,46 @@ async fn commands_that_wait_for_us_are_not_delivered_twice() {
     nothing_more(&mut *inlet, ACK_WAIT * 2).await;
 }
 
+/// The engine is full for several times `ack_wait`, and then has room for one command at a time, seldom: those that were
+/// fetched ahead are kept from the moment they were fetched, so that the stream delivers none again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_fetched_ahead_is_never_delivered_again() {
+    const MANY: usize = 20;
+    let rig = NatsRig::jetstream().await;
+    let bridge = rig.bridge();
+    let mut inlet = inlet(&*bridge, &["pbx1"]).await;
+    for _ in 0..MANY {
+        rig.command("pbx1", "Ping", b"{}", false).await;
+    }
+    let context = jetstream::new(rig.plain().await);
+    let stream = context.get_stream(COMMANDS).await.expect("the stream");
+    let names: Vec<String> =
+        futures_util::TryStreamExt::try_collect(stream.consumer_names()).await.expect("its consumers");
+    let [name] = &names[..] else { panic!("one consumer, not {names:?}") };
+    let none_again = async || {
+        let info = stream.consumer_info(name).await.expect("the consumer");
+        assert_eq!(info.num_redelivered, 0, "{info:?}");
+    };
+    let until = Instant::now() + ACK_WAIT * 4;
+    while Instant::now() < until {
+        none_again().await;
+        tokio::time::sleep(ACK_WAIT / 10).await;
+    }
+    let mut identities = Vec::new();
+    for _ in 0..MANY {
+        // Just less than the pause between two signs that they are kept.
+        tokio::time::sleep(ACK_WAIT * 3 / 10).await;
+        none_again().await;
+        let request = next(&mut *inlet).await;
+        identities.push(request.identity.clone().expect("durable"));
+        request.handle.acknowledge().await.expect("acknowledged");
+    }
+    let taken = identities.clone();
+    identities.dedup();
+    assert_eq!((identities.len(), taken), (MANY, identities), "each once");
+    none_again().await;
+}
+
 /// While no amibus runs, `amibus send` leaves its command on the stream and waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_waits_on_the_stream_for_amibus_to_come() {
