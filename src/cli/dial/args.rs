@@ -79,6 +79,9 @@ pub(in crate::cli) struct Args {
     /// A column that is no channel variable; may be repeated
     #[arg(long, value_name = "COLUMN")]
     pub(super) ignore: Vec<String>,
+    /// A column that may be a variable on which Asterisk itself acts, such as TRANSFER_CONTEXT; may be repeated
+    #[arg(long, value_name = "COLUMN")]
+    pub(super) allow_variable: Vec<String>,
     /// Characters that columns may put into what is dialled, besides letters, digits and + * # . _ -
     #[arg(long, value_name = "CHARACTERS", default_value = "")]
     pub(super) allow_characters: String,
@@ -130,6 +133,7 @@ impl Args {
             timeout: self.timeout.clone(),
             allowed: self.allow_characters.clone(),
             ignored: self.ignore.clone(),
+            allowed_variables: self.allow_variable.clone(),
             form: format!("{} {}", self.delimiter, self.encoding.name()),
         }
     }

@@ -115,7 +115,8 @@ impl Batch {
             })?),
         };
         let name = options.batch_name(&table.bytes).map_err(Wrong::Option)?;
-        let variables = variables::of(columns, &options.ignored).map_err(Wrong::File)?;
+        let variables =
+            variables::of(columns, &options.ignored, &options.allowed_variables).map_err(Wrong::File)?;
         let (number, allowed) = (position("number").unwrap_or(first), options.allowed.clone());
         Ok(Self { name, server, headers, timeout, variables, number, ids, allowed, table })
     }

@@ -51,8 +51,9 @@ impl Flow<'_> {
             reply_to: replies.address,
         };
         let mut beside = JoinSet::new();
+        let address = way.reply_to.clone();
         beside.spawn(tasks::publish(way, taken, tell.clone()));
-        beside.spawn(tasks::responses(replies.feed, tell.clone()));
+        beside.spawn(tasks::responses(replies.feed, address, tell.clone()));
         beside.spawn(tasks::signals(signals, tell.clone()));
         if with_events {
             let server = self.state.batch.only_server();
@@ -120,11 +121,11 @@ impl Flow<'_> {
         let bus = found.bus.name;
         let seen = || format!("{:.3}", Timestamp::now());
         let line = match input {
-            Input::Response(body) => self.state.response(&body, seen()),
+            Input::Response { body, to_us } => self.state.response(&body, to_us, seen()),
             Input::Refused(index, fault) => self.state.refused(index, &fault, seen()),
             Input::Missed => {
                 self.state.missed();
-                self.view.say(&format!("{bus} is back; what was out is asked for again"));
+                self.view.say(&format!("{bus} is back; what was out and does not come is asked for again"));
                 None
             }
             Input::Seen(channel, stage) => {

@@ -24,6 +24,8 @@ pub(super) struct Options {
     pub(super) timeout: Option<String>,
     pub(super) allowed: String,
     pub(super) ignored: Vec<String>,
+    /// Columns that may be variables on which Asterisk acts. They are in the file either way, so ids do not change.
+    pub(super) allowed_variables: Vec<String>,
     /// How the file is written: delimiter and encoding.
     pub(super) form: String,
 }

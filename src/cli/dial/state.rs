@@ -11,6 +11,9 @@ use super::{
 };
 use crate::command::{Outcome, response::channel_id};
 
+/// How many rows are asked for again at once.
+const ASKED_AT_ONCE: usize = 32;
+
 /// What is known of a call that is out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
@@ -33,8 +36,10 @@ pub(super) struct State {
     channels: HashMap<String, usize>,
     /// To be published once more, so that a response that was missed comes again.
     again: BTreeSet<usize>,
-    /// The row that was asked for again because nothing came.
-    asked: Option<usize>,
+    /// Rows that were asked for again, because their response may have been missed.
+    asked: BTreeSet<usize>,
+    /// Rows whose turn to be asked for again comes when one of those has ended.
+    doubtful: BTreeSet<usize>,
     next: usize,
     ahead: usize,
     /// Nothing new is published.
@@ -54,7 +59,8 @@ impl State {
             out: BTreeMap::new(),
             channels: HashMap::new(),
             again: BTreeSet::new(),
-            asked: None,
+            asked: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             next: 0,
             stopping: false,
         }
@@ -115,12 +121,17 @@ impl State {
         Some(index)
     }
 
-    /// Takes a response; answers the result to be written, where it is news of a row of ours.
-    pub(super) fn response(&mut self, body: &[u8], seen: String) -> Option<Line> {
+    /// Takes a response; answers the result to be written, where it is news of a row of ours. What is told to all
+    /// (`to_us` is not set) and was rejected is not: nothing was recorded, so it may be what another sender of the same id
+    /// was told, and what we are told comes to us as well.
+    pub(super) fn response(&mut self, body: &[u8], to_us: bool, seen: String) -> Option<Line> {
         let response = Response::read(body)?;
         let index = self.ids.get(&response.id).copied()?;
         let line = response.result(&self.batch, index, seen);
         let brief = line.brief()?;
+        if brief.outcome == Outcome::Rejected && !to_us {
+            return None;
+        }
         match self.ended.get(index).copied().flatten() {
             // It was rejected before anything was recorded, and another delivery of it was carried out.
             Some(before) if before.outcome == Outcome::Rejected && brief.outcome != Outcome::Rejected => {}
@@ -158,16 +169,28 @@ impl State {
         }
     }
 
-    /// Responses may have been missed: what is out is asked for again.
+    /// Responses may have been missed: what is out now is asked for again, a few rows at once and the next ones as those
+    /// end. Most end by themselves meanwhile, and the bus is not flooded each time it comes back.
     pub(super) fn missed(&mut self) {
-        self.again.extend(self.out.keys());
+        self.doubtful.extend(self.out.keys().filter(|row| !self.asked.contains(row)));
+        self.ask(ASKED_AT_ONCE);
     }
 
     /// Nothing has come for long: the row that has been out for longest is asked for again. When its response comes, the
-    /// next one is, for that may have been missed too.
+    /// others are, for theirs may have been missed too.
     pub(super) fn ask_oldest(&mut self) {
-        self.asked = self.out.keys().next().copied();
-        self.again.extend(self.asked);
+        self.asked.clear();
+        self.doubtful.extend(self.out.keys());
+        self.ask(1);
+    }
+
+    fn ask(&mut self, at_once: usize) {
+        while self.asked.len() < at_once
+            && let Some(row) = self.doubtful.pop_first()
+        {
+            self.asked.insert(row);
+            self.again.insert(row);
+        }
     }
 
     /// How many rows are out, in each stage: queued, dialling, ringing.
@@ -208,8 +231,9 @@ impl State {
         {
             self.channels.remove(&channel_id(&call.server, &call.id));
         }
-        if self.asked == Some(index) {
-            self.ask_oldest();
+        self.doubtful.remove(&index);
+        if self.asked.remove(&index) {
+            self.ask(ASKED_AT_ONCE);
         }
     }
 }
@@ -256,14 +280,20 @@ mod tests {
     fn rows_go_out_in_order_and_no_further_ahead_than_told() {
         let mut state = state(5, 2);
         assert_eq!(all(&mut state), [0, 1]);
-        let line = state.response(&response("b-2", "executed"), "now".into()).expect("news");
+        let line = state.response(&response("b-2", "executed"), true, "now".into()).expect("news");
         assert_eq!((line.row, line.number.as_str(), line.outcome.as_str()), (2, "200", "executed"));
-        assert_eq!(state.response(&response("b-2", "executed"), "now".into()), None, "told once");
-        assert_eq!(state.response(&response("c-2", "executed"), "now".into()), None, "not of this batch");
+        assert_eq!(state.response(&response("b-2", "executed"), true, "now".into()), None, "told once");
+        assert_eq!(
+            state.response(&response("c-2", "executed"), true, "now".into()),
+            None,
+            "not of this batch"
+        );
         assert_eq!(all(&mut state), [2]);
         assert_eq!((state.out(), state.counts.ended(), state.is_over()), (2, 1, false));
         for id in ["b-1", "b-3", "b-4", "b-5"] {
-            state.response(&response(id, "executed"), "now".into()).expect("even of one that is not out yet");
+            state
+                .response(&response(id, "executed"), true, "now".into())
+                .expect("even of one that is not out yet");
         }
         assert!(state.is_over() && all(&mut state).is_empty());
     }
@@ -272,25 +302,51 @@ mod tests {
     fn what_may_have_been_missed_is_asked_for_again_also_while_stopping() {
         let mut state = state(5, 3);
         all(&mut state);
-        state.response(&response("b-2", "executed"), "now".into());
+        state.response(&response("b-2", "executed"), true, "now".into());
         state.stopping = true;
         assert!(all(&mut state).is_empty() && !state.is_over());
         state.missed();
         assert_eq!(all(&mut state), [0, 2]);
         state.ask_oldest();
         assert_eq!(all(&mut state), [0]);
-        state.response(&response("b-1", "unknown"), "now".into());
+        state.response(&response("b-1", "unknown"), true, "now".into());
         assert_eq!(all(&mut state), [2], "what was missed once may have been missed twice");
-        state.response(&response("b-3", "expired"), "now".into());
+        state.response(&response("b-3", "expired"), true, "now".into());
         assert!(state.is_over());
         assert_eq!(state.ids_with(Outcome::Unknown).collect::<Vec<_>>(), ["b-1"]);
+    }
+
+    #[test]
+    fn a_bus_that_comes_back_is_not_flooded() {
+        let rows = ASKED_AT_ONCE * 3;
+        let mut state = state(rows, rows);
+        assert_eq!(all(&mut state).len(), rows);
+        state.missed();
+        assert_eq!(all(&mut state), (0..ASKED_AT_ONCE).collect::<Vec<_>>());
+        state.missed();
+        assert!(all(&mut state).is_empty(), "those are still on their way");
+        // One that was not asked for ends by itself, and is not asked for any more; one that was makes room.
+        let next = format!("b-{}", ASKED_AT_ONCE + 1);
+        state.response(&response(&next, "executed"), true, "now".into());
+        assert!(all(&mut state).is_empty());
+        state.response(&response("b-1", "executed"), true, "now".into());
+        assert_eq!(all(&mut state), [ASKED_AT_ONCE + 1]);
+    }
+
+    #[test]
+    fn what_another_sender_is_told_is_not_taken() {
+        let mut state = state(1, 1);
+        all(&mut state);
+        assert!(state.response(&response("b-1", "rejected"), false, "now".into()).is_none(), "told to all");
+        assert!(state.response(&response("c-1", "executed"), true, "now".into()).is_none(), "another batch");
+        assert!(state.response(&response("b-1", "executed"), false, "now".into()).is_some(), "recorded");
     }
 
     #[test]
     fn a_resumed_batch_leaves_out_what_has_ended() {
         let mut first = state(4, 9);
         all(&mut first);
-        let done = first.response(&response("b-1", "executed"), "now".into()).expect("news");
+        let done = first.response(&response("b-1", "executed"), true, "now".into()).expect("news");
         let fault = Fault::new(FaultKind::TooLarge, "too\nlarge");
         let rejected = first.refused(2, &fault, "now".into()).expect("known");
         assert_eq!(
@@ -314,10 +370,10 @@ mod tests {
     fn what_was_carried_out_after_all_counts_more_than_a_rejection() {
         let mut state = state(1, 1);
         all(&mut state);
-        state.response(&response("b-1", "rejected"), "now".into()).expect("news");
+        state.response(&response("b-1", "rejected"), true, "now".into()).expect("news");
         assert!(state.is_over());
-        assert!(state.response(&response("b-1", "executed"), "now".into()).is_some());
-        assert!(state.response(&response("b-1", "rejected"), "now".into()).is_none());
+        assert!(state.response(&response("b-1", "executed"), true, "now".into()).is_some());
+        assert!(state.response(&response("b-1", "rejected"), true, "now".into()).is_none());
         assert_eq!((state.counts.ended(), state.counts.of(Outcome::Executed)), (1, 1));
     }
 

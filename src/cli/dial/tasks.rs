@@ -16,7 +16,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the tasks tell.
 pub(super) enum Input {
-    Response(Bytes),
+    /// A response, and whether it came to where our replies come, not to all.
+    Response { body: Bytes, to_us: bool },
     /// Responses may have been missed.
     Missed,
     /// A channel has got so far.
@@ -81,11 +82,13 @@ pub(super) async fn publish(mut way: Way, mut jobs: Receiver<Job>, tell: Sender<
     }
 }
 
-/// Passes responses on.
-pub(super) async fn responses(mut feed: Box<dyn Feed>, tell: Sender<Input>) {
+/// Passes responses on. `address` is where our own replies come.
+pub(super) async fn responses(mut feed: Box<dyn Feed>, address: String, tell: Sender<Input>) {
     loop {
         let (input, is_over) = match feed.next().await {
-            Ok(Some(delivery)) => (Input::Response(delivery.body), false),
+            Ok(Some(delivery)) => {
+                (Input::Response { to_us: *delivery.topic == *address, body: delivery.body }, false)
+            }
             Ok(None) => (Input::Broken(Fault::new(FaultKind::Closed, "no more responses come")), true),
             Err(fault) if fault.decision == Decision::Retry => (Input::Missed, false),
             Err(fault) => (Input::Broken(fault), true),
