@@ -129,6 +129,10 @@ fn claims(config: &Config) -> Result<(), Failure> {
         ));
     }
     match config.buses.iter().find(|bus| bus.takes_commands() && bus.bridge.keeps_commands()) {
+        Some(bus) if bus.name == "kafka" => say(
+            "claims     not shared: where several amibus take commands from this kafka, it keeps what they begun; what a \
+             sender puts there twice may run twice (bus.nats.claims_bucket)",
+        ),
         Some(bus) => say(&format!(
             "claims     not shared: where several amibus take commands from this {}, one that is delivered to two of them \
              may run twice (bus.nats.claims_bucket)",

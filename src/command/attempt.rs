@@ -113,7 +113,8 @@ impl Engine {
         let (settings, may_wait, stop) = (&self.settings, how.durable, how.left);
         let arrival = how.arrival;
         let errand = Errand { settings, server, id, command, deadline, may_wait, arrival, stop };
-        let marks = Marks { engine: self, id, hold };
+        let begin = how.beginning(command, deadline);
+        let marks = Marks { engine: self, id, hold, begin };
         let since = SystemTime::now();
         // On the heap, as in `serve`: thousands may wait for their pace here.
         let run = Box::pin(async {

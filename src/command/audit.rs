@@ -32,6 +32,7 @@ pub(super) struct Audit {
     server: Option<String>,
     action: Option<String>,
     allowed: AtomicBool,
+    found_begun: AtomicBool,
     written: AtomicBool,
 }
 
@@ -61,13 +62,18 @@ impl Audit {
             Err(unreadable) => (&unreadable.1.id, unreadable.1.server.as_ref(), unreadable.1.action.as_ref()),
         };
         let (id, server, action) = (id.clone(), server.cloned(), action.cloned());
-        let (allowed, written) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { bus, sender, id, server, action, allowed, written }
+        let [allowed, found_begun, written] = [false; 3].map(AtomicBool::new);
+        Self { bus, sender, id, server, action, allowed, found_begun, written }
     }
 
     /// The rules let it through.
     pub(super) fn allowed(&self) {
         self.allowed.store(true, Relaxed);
+    }
+
+    /// Somebody had begun it before.
+    pub(super) fn found_begun(&self) {
+        self.found_begun.store(true, Relaxed);
     }
 
     /// It ended so.
@@ -76,6 +82,7 @@ impl Audit {
         let verdict = match code {
             Some(Code::Forbidden) => "forbidden",
             Some(Code::Interrupted) => "recovered",
+            _ if self.found_begun.load(Relaxed) => "recovered",
             _ if self.allowed.load(Relaxed) => "allowed",
             _ => "unjudged",
         };

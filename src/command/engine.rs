@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use amibus_contract::{Bytes, Message, Rejection, Request};
+use amibus_contract::{Begin, Bytes, Message, Rejection, Request};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -131,13 +131,15 @@ pub(super) struct Answer {
 /// What is known of a request beside its command.
 pub(super) struct Circumstances<'a> {
     pub(super) audit: Audit,
-    sender: Option<String>,
+    pub(super) sender: Option<String>,
     pub(super) durable: bool,
     /// How long ago its bus took it.
     pub(super) age: Duration,
     /// The message's own identity on a durable bus.
     identity: Option<String>,
     body: Bytes,
+    /// Its bus's record of what was begun; not asked where claims are shared, which know more.
+    pub(super) begin: Option<Arc<dyn Begin>>,
     /// Its place among all requests.
     pub(super) arrival: u64,
     pub(super) stop: &'a CancellationToken,
@@ -226,8 +228,9 @@ impl Engine {
         let age = sent_at.and_then(|at| at.elapsed().ok()).unwrap_or_default();
         let audit = Audit::new(bus, sender.clone(), &decoded);
         let (withdrawn, left) = (handle.withdrawn(), &stop.child_token());
+        let begin = if self.shared.is_some() { None } else { handle.begin() };
         let circumstances =
-            Circumstances { audit, sender, durable, age, identity, body, arrival, stop, left };
+            Circumstances { audit, sender, durable, age, identity, body, begin, arrival, stop, left };
         let work = async {
             let answer = self.answer(decoded, &circumstances).await?;
             self.written(server, &answer.message).await;
@@ -303,6 +306,9 @@ impl Engine {
         let claim = match self.recorded(id, command).await {
             Ok(Some(claim)) => Ok(claim),
             Err(error) => Err(error),
+            Ok(None) if how.is_begun(command) => {
+                return Box::pin(self.begun_before(server, id, command, how)).await;
+            }
             Ok(None) => {
                 let allowed = self.policy.check(command).and_then(|()| {
                     how.audit.allowed();
@@ -320,7 +326,8 @@ impl Engine {
         let error = match claim {
             Ok(Claim::Ours) => {
                 failpoint::hit("claimed");
-                return self.run(server, id, command, how).await;
+                // Apart from what asks for it: all of the way in one piece is too much for a thread's stack.
+                return Box::pin(self.run(server, id, command, how)).await;
             }
             Ok(Claim::Done(record)) => {
                 debug!(id, outcome = record.outcome, "delivered again; the recorded outcome is answered");

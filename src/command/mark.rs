@@ -3,6 +3,7 @@
 use tracing::warn;
 
 use super::{
+    begun::Beginning,
     engine::{Engine, RECORD_RETRY},
     hold::{Hold, claim, still_ours},
     send::{Call, NotBegun},
@@ -15,15 +16,20 @@ pub(super) struct Marks<'a> {
     pub(super) id: &'a str,
     /// Where claims are shared.
     pub(super) hold: Option<&'a Hold<'a>>,
+    /// Where the bus keeps what is begun.
+    pub(super) begin: Option<Beginning<'a>>,
 }
 
 impl Marks<'_> {
-    /// Claims the command in front of others, then puts on disk that it will be sent.
+    /// Claims the command in front of others, or has the bus keep that it is begun; then puts on disk that it will be sent.
     ///
     /// # Errors
     /// Why nothing may be written.
     pub(super) async fn sending(&self, call: Call) -> Result<(), NotBegun> {
         claim(self.hold).await?;
+        if let Some(begin) = &self.begin {
+            begin.begin(self.id).await?;
+        }
         failpoint::hit("shared_claimed");
         let (id, Call { channel_id, pace }) = (self.id.to_owned(), call);
         let recorded = self
@@ -31,17 +37,23 @@ impl Marks<'_> {
             .blocking(move |journal| journal.sending_call(&id, channel_id.as_deref(), &pace))
             .await;
         recorded.map_err(|error| NotBegun::NotRecorded(error.to_string()))?;
-        let ours = still_ours(self.hold).await;
+        let ours = match &self.begin {
+            Some(begin) => begin.still_ours(self.id).await,
+            None => still_ours(self.hold).await,
+        };
         if ours.is_err() {
             self.unsend().await;
         }
         ours
     }
 
-    /// Takes both back, in the opposite order, before a command waits again of which no byte was written: amibus may
+    /// Takes all of that back, in the opposite order, before a command waits again of which no byte was written: amibus may
     /// end in that wait, and another one may send it meanwhile.
     pub(super) async fn step_back(&self) {
         self.unsend().await;
+        if let Some(begin) = &self.begin {
+            begin.take_back();
+        }
         if let Some(hold) = self.hold
             && let Err(fault) = hold.release().await
         {

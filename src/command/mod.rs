@@ -21,6 +21,7 @@
 //! | `follow` | a command that another amibus has |
 //! | `adopt` | the outcome that all share, into the own journal |
 //! | `release` | shared claims of what was never sent, given back |
+//! | `begun` | a command that its bus knows as begun |
 //! | [`finals`] | what became of an Originate |
 //! | [`response`] | the one terminal outcome, and its message |
 //! | [`engine`] | the way through all of these |
@@ -28,6 +29,7 @@
 mod adopt;
 mod attempt;
 mod audit;
+mod begun;
 mod channels;
 pub mod decode;
 mod doubt;

@@ -66,7 +66,7 @@ pub(super) enum Ended {
     Unsent(Response),
     /// Nothing was sent: another amibus has it, or the store of claims did not answer.
     NotClaimed(Option<Fault>),
-    /// amibus is leaving and nothing was sent: the bus delivers the command again.
+    /// Nothing was sent, and the bus delivers the command again: amibus is leaving, or another one has it now.
     Stopped,
 }
 
@@ -76,6 +76,10 @@ pub(super) enum NotBegun {
     NotRecorded(String),
     /// Another amibus has it; or why the claim could not be shared.
     NotClaimed(Option<Fault>),
+    /// Its deadline passed before its bus kept that it is begun.
+    TooLate,
+    /// It is somebody else's now, or amibus is leaving.
+    Left,
 }
 
 /// What became of one try.
@@ -162,6 +166,10 @@ impl Errand<'_> {
         match marks.sending(call.unwrap_or_default()).await {
             Ok(()) => {}
             Err(NotBegun::NotClaimed(fault)) => return Attempt::Ended(Ended::NotClaimed(fault)),
+            Err(NotBegun::Left) => return Attempt::Ended(Ended::Stopped),
+            Err(NotBegun::TooLate) => {
+                return Attempt::Ended(Ended::Unsent(self.failed(deadline_passed(self.command))));
+            }
             Err(NotBegun::NotRecorded(error)) => {
                 let text = format!("the journal could not record it, so it was not sent: {error}");
                 let error = CommandError::new(Code::NotRecorded, text);
@@ -333,7 +341,7 @@ fn never_written(failure: &ActionFailure) -> bool {
     )
 }
 
-async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match deadline {
         Some(at) => tokio::time::timeout_at(at, work).await.ok(),
         None => Some(work.await),

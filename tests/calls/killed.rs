@@ -51,5 +51,10 @@ fn killed(bus: Bus) {
         rig.kill_amibus();
     }
     row.note(format!("{amid} of the kills with commands on their way"));
-    row.end(&rig.verdict(Demands { calls_outlive_faults: true, all_answered: true, several: false }));
+    row.end(&rig.verdict(Demands {
+        calls_outlive_faults: true,
+        all_answered: true,
+        several: false,
+        apart: false,
+    }));
 }

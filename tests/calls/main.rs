@@ -7,12 +7,13 @@
 //! | `flow.py`, `outcomes.py`, `stores` | senders and consumers in Python, and what they stored |
 //! | `rig` | one amibus between them, and what is done to it |
 //! | `table` | a row a fault |
-//! | `killed`, `steps`, `others_die`, `thrice`, `two` | the faults |
+//! | `killed`, `steps`, `others_die`, `thrice`, `two`, `apart` | the faults |
 //! | `pace` | a batch, and what is beside it |
 //!
 //! Brokers, wires and what says how long and how often are those of `tests/faults`. Each row has a short form, and a long
 //! one: `tests/calls/long`.
 
+mod apart;
 #[path = "../faults/brokers.rs"]
 #[allow(dead_code, reason = "the faults use more of it")]
 mod brokers;

@@ -20,9 +20,12 @@ const RATE: u32 = 10;
 const FLOW_SECONDS_PER_TIME: usize = 9;
 const PROGRESS: usize = 5;
 /// What a fault leaves of a call's evidence, and of the senders' ways.
-const ASTERISK_DIES: Demands = Demands { calls_outlive_faults: false, all_answered: true, several: false };
-const WIRE_IS_CUT: Demands = Demands { calls_outlive_faults: true, all_answered: true, several: false };
-const BROKER_DIES: Demands = Demands { calls_outlive_faults: true, all_answered: false, several: false };
+const ASTERISK_DIES: Demands =
+    Demands { calls_outlive_faults: false, all_answered: true, several: false, apart: false };
+const WIRE_IS_CUT: Demands =
+    Demands { calls_outlive_faults: true, all_answered: true, several: false, apart: false };
+const BROKER_DIES: Demands =
+    Demands { calls_outlive_faults: true, all_answered: false, several: false, apart: false };
 
 #[test]
 fn asterisk_22_is_killed() {

@@ -38,7 +38,8 @@ fn a_batch_keeps_the_pace_and_pings_are_not_behind_it() {
         &pings("beside", most_seconds.min(count / RATE) * PINGS_A_SECOND as usize),
         PINGS_A_SECOND,
     );
-    let verdict = rig.verdict(Demands { calls_outlive_faults: true, all_answered: true, several: false });
+    let verdict =
+        rig.verdict(Demands { calls_outlive_faults: true, all_answered: true, several: false, apart: false });
     let latencies = rig.last_latencies();
     let slowest = latencies.iter().map(|latency| latency.unwrap_or(u64::MAX)).max().unwrap_or(u64::MAX);
     row.note(format!("{} pings, the slowest {} ms", latencies.len(), slowest / 1_000));

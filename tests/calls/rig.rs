@@ -28,6 +28,9 @@ const QUIET: Duration = Duration::from_secs(3);
 const START_SECONDS: u64 = 30;
 const POLL: Duration = Duration::from_millis(50);
 
+/// For the configuration: claims are not shared.
+pub(super) const APART: &str = "# apart\n";
+
 /// What the ids of commands begin with that are no calls.
 pub(super) const PING: &str = "ping";
 
@@ -130,6 +133,14 @@ impl Rig {
         thread::sleep(away);
         one.resume();
         self.faults.push(Fault { from, until: micros() });
+    }
+
+    /// How many commands one amibus found begun by another one.
+    pub(super) fn found_begun(&self) -> usize {
+        let logs = self.second.iter().chain([&self.amibus]).map(|one| one.log());
+        let text = logs.map(|log| fs::read_to_string(log).expect("a log")).collect::<String>();
+        let words = ["a call that another amibus began was found", "an amibus had begun to send it"];
+        text.lines().filter(|line| words.iter().any(|words| line.contains(words))).count()
     }
 
     /// How many commands one amibus answered that the other one had run, or had begun.
@@ -361,6 +372,7 @@ url = "{nats}"
 stream = "{name}"
 commands = true
 commands_stream = "{name}-commands"
+{bucket}
 ack_wait = "2s"
 
 [bus.kafka]
@@ -385,6 +397,7 @@ actions = ["Ping"]
 listen = "127.0.0.1:{http}"
 {more}
 "#,
+        bucket = if more == APART { "claims_bucket = \"\"" } else { "" },
         asterisk = pbx.wire.port(),
         spool = amibus.directory().join("spool").display(),
         nats = brokers.nats_url(),

@@ -9,7 +9,7 @@ use super::brokers::{Brokers, brokers};
 use super::extent::{is_long, times};
 use super::judge::Demands;
 use super::pbx::Pbx;
-use super::rig::{Bus, PATIENCE, Rig, originates, wait};
+use super::rig::{APART, Bus, PATIENCE, Rig, originates, wait};
 use super::table::Row;
 
 /// How long a call lasts, in seconds: longer than amibus needs to start and to look for it.
@@ -68,8 +68,36 @@ fn amibus_ends_at_each_step() {
             }
         }
         row.note(format!("at `written`: {} called, {} not", either[1], either[0]));
-        row.end(&rig.verdict(Demands { calls_outlive_faults: true, all_answered: true, several: false }));
+        row.end(&rig.verdict(Demands {
+            calls_outlive_faults: true,
+            all_answered: true,
+            several: false,
+            apart: false,
+        }));
     }
+}
+
+/// Where Kafka alone keeps what was begun, nobody can tell whether what was begun was sent.
+#[test]
+fn amibus_ends_between_begin_and_sending() {
+    if cfg!(not(any(debug_assertions, feature = "failpoints"))) {
+        panic!("a release build needs --features failpoints");
+    }
+    let brokers = brokers();
+    let times = times(1, 20);
+    let mut rig = Rig::start(&brokers, "begin", Pbx::start(Version::V22), APART);
+    let row = Row::begin("kill -9 amibus before and after a begin is kept by Kafka", times);
+    for time in 0..times {
+        for (step, end) in [("paced", End::Called), ("shared_claimed", End::NotCalled)] {
+            ends_at(&mut rig, &brokers, Bus::Kafka, step, end, &format!("begin-{step}-{time}"));
+        }
+    }
+    row.end(&rig.verdict(Demands {
+        calls_outlive_faults: true,
+        all_answered: true,
+        several: false,
+        apart: false,
+    }));
 }
 
 /// Whether it was called.

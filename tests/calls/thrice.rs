@@ -30,7 +30,8 @@ fn what_is_delivered_thrice_is_dialled_once() {
     let (one, other) = deliveries.split_at(deliveries.len() / 2);
     rig.send(&brokers, Bus::JetStream, one, RATE);
     rig.send(&brokers, Bus::Kafka, other, RATE);
-    let verdict = rig.verdict(Demands { calls_outlive_faults: true, all_answered: true, several: false });
+    let verdict =
+        rig.verdict(Demands { calls_outlive_faults: true, all_answered: true, several: false, apart: false });
     assert_eq!(verdict.commands, count);
     row.note(format!("{} deliveries, each answered", deliveries.len()));
     row.end(&verdict);

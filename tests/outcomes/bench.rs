@@ -29,7 +29,7 @@ use amibus::{
     writer::Writer,
 };
 use amibus_ami::Limits;
-use amibus_contract::{BoxFuture, Fault, Handle, Message, Reach, Rejection, Request};
+use amibus_contract::{Begin, BoxFuture, Fault, Handle, Message, Reach, Rejection, Request};
 use amibus_sim::{Sim, SimOptions};
 use serde_json::Value;
 use tokio::{
@@ -334,8 +334,15 @@ pub(super) fn request(body: &str) -> Request {
         durable: false,
         reply_wanted: true,
         body: body.to_owned().into(),
-        handle: Box::new(Told { hear: told, withdrawn: None }),
+        handle: Box::new(Told { hear: told, withdrawn: None, begin: None }),
     }
+}
+
+/// A request of a durable bus that keeps what was begun.
+pub(super) fn request_of(body: &str, begin: Arc<dyn Begin>) -> Request {
+    let (hear, _) = mpsc::channel(1);
+    let told = Told { hear, withdrawn: None, begin: Some(begin) };
+    Request { durable: true, handle: Box::new(told), ..request(body) }
 }
 
 async fn ask(engine: &Engine, request: Request, stop: &CancellationToken) -> Asked {
@@ -349,7 +356,7 @@ async fn ask_withdrawn(
     withdrawn: Option<CancellationToken>,
 ) -> Asked {
     let (told, mut hear) = mpsc::channel(4);
-    request.handle = Box::new(Told { hear: told, withdrawn });
+    request.handle = Box::new(Told { hear: told, withdrawn, begin: request.handle.begin() });
     let metrics = Metrics::default();
     engine.handle(request, "test", &metrics.bus("test"), stop).await;
     let mut asked = Asked { response: Value::Null, acknowledged: false, dead_lettered: false };
@@ -453,6 +460,7 @@ struct Told {
     hear: mpsc::Sender<What>,
     /// When the bus takes the request away.
     withdrawn: Option<CancellationToken>,
+    begin: Option<Arc<dyn Begin>>,
 }
 
 impl Told {
@@ -488,5 +496,9 @@ impl Handle for Told {
     fn dead_letter(self: Box<Self>, _cause: Rejection) -> BoxFuture<'static, Result<(), Fault>> {
         self.tell(What::DeadLettered);
         Box::pin(async { Ok(()) })
+    }
+
+    fn begin(&self) -> Option<Arc<dyn Begin>> {
+        self.begin.clone()
     }
 }

@@ -1,6 +1,7 @@
 //! Every outcome and every error code of a command, against a simulated Asterisk that fails on demand, with the
 //! real journal on disk.
 
+mod begun;
 mod bench;
 mod least;
 mod lossy;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -100,6 +101,31 @@ pub trait Handle: Send {
     /// # Errors
     /// As for [`Handle::acknowledge`].
     fn dead_letter(self: Box<Self>, cause: Rejection) -> BoxFuture<'static, Result<(), Fault>>;
+
+    /// The bus's own record of which requests were begun, where it keeps one; `None` where it does not.
+    fn begin(&self) -> Option<Arc<dyn Begin>> {
+        None
+    }
+}
+
+/// Whether one request was begun, as its bus keeps it for all who may ever be handed the request.
+///
+/// Who begins what it then runs once, and runs nothing that was begun before, runs nothing twice: whoever it is delivered
+/// to, and whenever they died.
+pub trait Begin: Send + Sync {
+    /// Whether it was begun before it was handed out, by whomsoever: it may have been run.
+    fn begun_before(&self) -> bool;
+
+    /// Puts on record that it may be run from now on. Answers once the bus keeps that and while the request is still this
+    /// process's; waits across outages of the bus. When the future is dropped before it has answered, the record may stay.
+    ///
+    /// # Errors
+    /// The request is somebody else's now, or was begun before: it must not be run.
+    fn begin(&self) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Takes that back: nothing of it was carried out. It may be begun again. The bus may keep the begin for a while, or
+    /// for good where this process ends meanwhile.
+    fn take_back(&self);
 }
 
 /// A source of requests.

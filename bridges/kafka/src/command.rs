@@ -9,7 +9,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use amibus_contract::{BoxFuture, Bytes, Fault, FaultKind, Handle, Kind, Message, Reach, Rejection, Request};
+use amibus_contract::{
+    Begin, BoxFuture, Bytes, Decision, Fault, FaultKind, Handle, Kind, Message, Reach, Rejection, Request,
+};
 use rdkafka::message::{BorrowedMessage, Message as _};
 
 use crate::{
@@ -146,6 +148,12 @@ struct Held {
 }
 
 impl Held {
+    /// Where the command's begin is kept.
+    fn begin(&self) -> Option<Arc<dyn Begin>> {
+        let begin = Committed { group: self.group.clone(), claim: self.claim? };
+        Some(Arc::new(begin))
+    }
+
     async fn acknowledge(mut self) -> Result<(), Fault> {
         let Some(claim) = self.claim.take() else { return Ok(()) };
         let answer = self.group.acknowledge(claim);
@@ -167,6 +175,30 @@ impl Drop for Held {
         if let Some(claim) = self.claim.take() {
             self.group.give_back(claim);
         }
+    }
+}
+
+/// What the group's commits say of one command.
+struct Committed {
+    group: Arc<Group>,
+    claim: Claim,
+}
+
+impl Begin for Committed {
+    fn begun_before(&self) -> bool {
+        self.claim.begun
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        let answer = self.group.begin(self.claim);
+        Box::pin(async move {
+            let closed = || Fault::new(FaultKind::Closed, "the inlet was closed before this was begun");
+            answer.await.unwrap_or_else(|_| Err(closed().deciding(Decision::Skip)))
+        })
+    }
+
+    fn take_back(&self) {
+        self.group.take_back(self.claim);
     }
 }
 
@@ -216,6 +248,10 @@ impl Handle for KafkaHandle {
 
     fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
         Box::pin(self.claim.acknowledge())
+    }
+
+    fn begin(&self) -> Option<Arc<dyn Begin>> {
+        self.claim.begin()
     }
 
     fn dead_letter(self: Box<Self>, cause: Rejection) -> BoxFuture<'static, Result<(), Fault>> {

@@ -13,7 +13,10 @@ use std::{
 };
 
 use amibus_contract::{Fault, FaultKind};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+};
 
 use crate::{group::Group, member::Context};
 
@@ -109,8 +112,17 @@ pub(crate) fn start(
 /// commands that end one after another would keep other partitions from their commit.
 fn commit(consumer: &BaseConsumer<Context>, group: &Group, topic: &str, of: Option<&[i32]>) {
     for partition in group.dirty(of) {
+        // A member that was expelled does not commit: of a group that is empty by now a broker takes that from anybody.
+        if consumer.assignment_lost() {
+            return;
+        }
         let Some(commit) = group.commit(topic, partition) else { continue };
-        let result = consumer.commit(&commit.offsets, CommitMode::Sync);
+        let result = consumer.commit(&commit.offsets, CommitMode::Sync).and_then(|()| {
+            match consumer.assignment_lost() {
+                true => Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::AssignmentLost)),
+                false => Ok(()),
+            }
+        });
         group.committed(&result, &commit);
         if let Err(error) = result {
             return tracing::debug!(%error, "a commit failed");

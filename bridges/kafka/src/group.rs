@@ -14,7 +14,10 @@ use amibus_contract::{Decision, Fault, FaultKind};
 use rdkafka::{Offset, TopicPartitionList, error::KafkaResult, statistics::Partition};
 use tokio::sync::{oneshot, watch};
 
-use crate::tracker::{Coming, Tracker};
+use crate::{
+    begins::Begins,
+    tracker::{Coming, Tracker},
+};
 
 /// How long after a failed commit the next one follows.
 const COMMIT_AGAIN_AFTER: Duration = Duration::from_millis(250);
@@ -48,10 +51,16 @@ struct Held {
     waiting: Vec<Waiter>,
     /// Waiters whose acknowledges are in the commit on its way.
     told: Vec<Waiter>,
+    /// Commands that wait to be begun.
+    begins: Begins,
+    /// Whether a commit is on its way.
+    flying: bool,
     /// When commands were given back first.
     given_back: Option<Instant>,
     /// Whether the partition goes: its handles look.
     going: watch::Sender<bool>,
+    /// The first record that came and could not be looked at: reading goes back to it.
+    unread: Option<i64>,
 }
 
 /// What is to be committed of one partition.
@@ -66,6 +75,8 @@ pub(crate) struct Commit {
 pub(crate) struct Claim {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+    /// Whether somebody may have run it before it came.
+    pub(crate) begun: bool,
     term: u64,
 }
 
@@ -82,9 +93,12 @@ impl Group {
 
     /// These partitions go: what is not yet carried out of them must not be begun any more.
     pub(crate) fn going(&self, partitions: &[i32]) {
-        let state = self.lock();
-        for held in partitions.iter().filter_map(|partition| state.held.get(partition)) {
-            held.going.send_replace(true);
+        let mut state = self.lock();
+        for partition in partitions {
+            if let Some(held) = state.held.get_mut(partition) {
+                held.going.send_replace(true);
+                held.begins.refuse(&taken_away(*partition));
+            }
         }
     }
 
@@ -104,7 +118,10 @@ impl Group {
 
     /// This partition is not ours any more.
     pub(crate) fn revoked(&self, partition: i32) {
-        let gone = self.lock().held.remove(&partition);
+        let mut gone = self.lock().held.remove(&partition);
+        if let Some(held) = &mut gone {
+            held.begins.refuse(&taken_away(partition));
+        }
         for waiter in gone.into_iter().flat_map(|held| held.waiting.into_iter().chain(held.told)) {
             let _ = waiter.send(Err(taken_away(partition)));
         }
@@ -127,6 +144,19 @@ impl Group {
         }
     }
 
+    /// Whether reading has yet to go back to records that came before that.
+    pub(crate) fn is_unread(&self, partition: i32) -> bool {
+        self.lock().held.get(&partition).is_some_and(|held| held.unread.is_some())
+    }
+
+    /// A record came before the committed position of its partition could be read. It is read again from there on.
+    pub(crate) fn not_read(&self, partition: i32, offset: i64) {
+        if let Some(held) = self.lock().held.get_mut(&partition) {
+            held.unread = Some(held.unread.map_or(offset, |first| first.min(offset)));
+            held.given_back.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// A record came; a claim when it is to be handed out.
     pub(crate) fn comes(&self, partition: i32, offset: i64) -> Option<Claim> {
         let mut state = self.lock();
@@ -145,7 +175,36 @@ impl Group {
                 held.term = *terms;
             }
         }
-        Some(Claim { partition, offset, term: held.term })
+        let begun = held.tracker.as_ref().is_some_and(|tracker| tracker.is_begun(offset));
+        Some(Claim { partition, offset, begun, term: held.term })
+    }
+
+    /// A command is about to be run: the answer comes when that is committed.
+    pub(crate) fn begin(&self, claim: Claim) -> oneshot::Receiver<Result<(), Fault>> {
+        let mut state = self.lock();
+        let held = state.held.get_mut(&claim.partition);
+        match held.filter(|held| held.term == claim.term && !*held.going.borrow() && !claim.begun) {
+            Some(held) => {
+                held.dirty = true;
+                held.begins.add(claim.offset)
+            }
+            None => {
+                let (waiter, answer) = oneshot::channel();
+                let _ = waiter.send(Err(taken_away(claim.partition)));
+                answer
+            }
+        }
+    }
+
+    /// A command that was begun was not run: the next commit says so.
+    pub(crate) fn take_back(&self, claim: Claim) {
+        let mut state = self.lock();
+        let held =
+            state.held.get_mut(&claim.partition).filter(|held| held.term == claim.term && !claim.begun);
+        if let Some(held) = held {
+            held.tracker.get_or_insert_default().unbegin(claim.offset);
+            held.dirty = true;
+        }
     }
 
     /// A command is done: the answer comes when that is committed.
@@ -182,7 +241,8 @@ impl Group {
         let due = |held: &Held| held.given_back.is_some_and(|at| at <= since);
         let places = state.held.iter_mut().filter(|(_, held)| due(held)).filter_map(|(partition, held)| {
             held.given_back = None;
-            Some((*partition, held.tracker.as_ref()?.place()?))
+            let place = held.tracker.as_ref().and_then(Tracker::place);
+            Some((*partition, held.unread.or(place)?))
         });
         places.collect()
     }
@@ -191,6 +251,13 @@ impl Group {
     pub(crate) fn sought(&self, partition: i32, place: i64, done: bool) {
         let mut state = self.lock();
         let Some(held) = state.held.get_mut(&partition) else { return };
+        if held.unread.is_some() {
+            match done {
+                true => held.unread = None,
+                false => held.given_back = Some(Instant::now()),
+            }
+            return;
+        }
         let Some(tracker) = &mut held.tracker else { return };
         if done {
             tracker.sought(place);
@@ -216,7 +283,7 @@ impl Group {
     pub(crate) fn owes(&self, partitions: &[i32]) -> bool {
         let state = self.lock();
         let mut held = partitions.iter().filter_map(|partition| state.held.get(partition));
-        held.any(|held| held.dirty || !held.told.is_empty())
+        held.any(|held| held.dirty || held.flying)
     }
 
     /// What is to be committed of this partition, if there is something. A partition at a time, since Kafka refuses each
@@ -225,6 +292,7 @@ impl Group {
         let mut state = self.lock();
         let held = state.held.get_mut(&partition).filter(|held| held.dirty)?;
         let born = held.born;
+        held.flying = true;
         Some(Commit { offsets: held.write(topic, partition)?, partition, born })
     }
 
@@ -235,6 +303,10 @@ impl Group {
         *failed = result.is_err().then(Instant::now);
         let held = held.get_mut(&commit.partition).filter(|held| held.born == commit.born);
         let Some(held) = held else { return };
+        held.flying = false;
+        if let Some(tracker) = &mut held.tracker {
+            held.dirty |= held.begins.committed(result.is_ok(), tracker);
+        }
         let told = std::mem::take(&mut held.told);
         if result.is_ok() {
             for waiter in told {
@@ -286,16 +358,18 @@ impl Group {
 
 impl Held {
     fn new(term: u64) -> Self {
-        let (tracker, given_back) = (None, None);
         Self {
             term,
             born: term,
-            tracker,
+            tracker: None,
             dirty: false,
             waiting: Vec::new(),
             told: Vec::new(),
-            given_back,
+            begins: Begins::default(),
             going: watch::Sender::new(false),
+            flying: false,
+            given_back: None,
+            unread: None,
         }
     }
 
@@ -308,7 +382,8 @@ impl Held {
     /// What there is to commit, as on its way.
     fn write(&mut self, topic: &str, partition: i32) -> Option<TopicPartitionList> {
         self.dirty = false;
-        let tracker = self.tracker.as_ref()?;
+        let tracker = self.tracker.as_mut()?;
+        self.begins.write(tracker);
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(topic, partition);
         element.set_offset(Offset::Offset(tracker.position())).ok()?;

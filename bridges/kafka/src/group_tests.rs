@@ -29,7 +29,7 @@ fn an_acknowledge_is_answered_by_the_commit_that_tells_it() {
     assert!(commit(&group, None).is_none(), "nothing is done");
     let mut answer = group.acknowledge(second);
     let list = commit(&group, None).expect("something is done");
-    assert_eq!(positions(&list), [(2, Offset::Offset(0), "amibus1 1".to_owned())]);
+    assert_eq!(positions(&list), [(2, Offset::Offset(0), "amibus2 Bg".to_owned())]);
     assert!(answer.try_recv().is_err(), "not committed yet");
     let mut later = group.acknowledge(first);
     group.committed(&Ok(()), &list);
@@ -150,4 +150,47 @@ fn each_partition_has_its_turn_while_commands_go_on_ending() {
     committed.sort_unstable();
     assert_eq!(committed, [0, 1]);
     assert_eq!(group.dirty(None).len(), 2, "what was done meanwhile has its turn next time");
+}
+
+#[test]
+fn a_begin_is_answered_by_its_commit_and_refused_once_the_partition_goes() {
+    let group = holding(0);
+    let claims: Vec<Claim> = (0..3).filter_map(|offset| group.comes(0, offset)).collect();
+    let mut first = group.begin(claims[1]);
+    let list = commit(&group, None).expect("something is begun");
+    assert_eq!(positions(&list), [(0, Offset::Offset(0), "amibus2 Aw".to_owned())]);
+    assert!(group.owes(&[0]), "it is on its way");
+    let mut second = group.begin(claims[2]);
+    group.committed(&Ok(()), &list);
+    assert_eq!(first.try_recv(), Ok(Ok(())));
+    assert!(second.try_recv().is_err());
+    group.going(&[0]);
+    assert!(matches!(second.try_recv(), Ok(Err(_))));
+    assert!(matches!(group.begin(claims[0]).try_recv(), Ok(Err(_))));
+}
+
+#[test]
+fn what_was_begun_before_is_told_and_not_begun_again() {
+    let group = Group::default();
+    group.assigned([0].into_iter());
+    group.resume(0, Some(0), "amibus2 Aw");
+    let begun = [0, 1].map(|offset| group.comes(0, offset).expect("new"));
+    assert_eq!(begun.map(|claim| claim.begun), [false, true]);
+    assert!(matches!(group.begin(begun[1]).try_recv(), Ok(Err(_))));
+}
+
+#[test]
+fn records_that_came_too_early_are_read_again() {
+    let group = Group::default();
+    group.assigned([0].into_iter());
+    group.not_read(0, 7);
+    group.not_read(0, 8);
+    assert!(group.is_unread(0) && group.is_fresh(0));
+    assert_eq!(group.rewinds(Instant::now()), [(0, 7)]);
+    group.sought(0, 7, false);
+    assert_eq!(group.rewinds(Instant::now()), [(0, 7)], "due again");
+    group.sought(0, 7, true);
+    assert!(!group.is_unread(0) && group.rewinds(Instant::now()).is_empty());
+    group.resume(0, Some(7), "");
+    assert!(group.comes(0, 7).is_some());
 }

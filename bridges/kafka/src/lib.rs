@@ -12,6 +12,7 @@
 //!
 //! Every file that holds state opens with what it promises.
 
+mod begins;
 mod bridge;
 mod client;
 mod clients;
@@ -25,6 +26,7 @@ mod hub;
 mod inlet;
 mod keys;
 mod letters;
+mod marks;
 mod member;
 mod outlet;
 mod passthrough;

@@ -31,12 +31,13 @@ use crate::{
     group::Group,
     health::Listener,
     hub::Hub,
+    marks,
 };
 
 /// How many requests wait to be asked for.
 const AHEAD_REQUESTS: usize = 16;
 /// How far the last command that came may be ahead of the first that is not done, in offsets.
-const MAX_SPAN: i64 = 20_000;
+const MAX_SPAN: i64 = marks::WINDOW;
 /// How long one question for records lasts while commands are in work, and while none are.
 const ASK_BUSY: Duration = Duration::from_millis(10);
 const ASK_IDLE: Duration = Duration::from_millis(100);
@@ -105,6 +106,10 @@ impl ConsumerContext for Context {
         }
         for partition in partitions {
             self.group.revoked(partition);
+        }
+        if lost && !self.orders.before_they_go(&[], COMMIT_BEFORE_GOING) {
+            // It must not come after the member has joined anew: the broker would take it for one of that time.
+            tracing::warn!("a commit of before the partitions were lost has not ended yet");
         }
         // librdkafka keeps a partition paused until it is resumed, also while it is somebody else's.
         if let Err(error) = consumer.resume(list) {
@@ -275,23 +280,30 @@ impl Member {
     /// A record as a request, unless it is one that was done before.
     fn take(&self, record: &BorrowedMessage<'_>) -> Option<Request> {
         let (partition, offset) = (record.partition(), record.offset());
-        if self.group.is_fresh(partition) {
-            self.read_committed(partition);
+        if self.group.is_fresh(partition)
+            && (self.group.is_unread(partition) || !self.read_committed(partition))
+        {
+            self.group.not_read(partition, offset);
+            return None;
         }
         let claim = self.group.comes(partition, offset)?;
         Some(command::request(&self.hub, &self.group, record, claim))
     }
 
-    /// What the group has committed for a partition that is new to us. Where that cannot be read, commands that were
-    /// done out of order come once more; their ids tell.
-    fn read_committed(&self, partition: i32) {
+    /// What the group has committed for a partition that is new to us. Until that can be read nothing of it is handed out:
+    /// nobody knows what was begun. Answers whether it was.
+    fn read_committed(&self, partition: i32) -> bool {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
-        let found = match self.consumer.committed_offsets(list, READ_WITHIN) {
+        let found = self.consumer.committed_offsets(list, READ_WITHIN);
+        // The call succeeds also where a partition does not.
+        let found =
+            found.and_then(|found| found.elements().iter().try_for_each(|one| one.error()).map(|()| found));
+        let found = match found {
             Ok(found) => found,
             Err(error) => {
-                tracing::warn!(partition, %error, "what was done before could not be read: some commands may come again");
-                return self.group.resume(partition, None, "");
+                tracing::warn!(partition, %error, "what was done before cannot be read: commands wait for that");
+                return false;
             }
         };
         let elements = found.elements_for_topic(&self.topic);
@@ -304,6 +316,7 @@ impl Member {
         let text = || committed.map(|element| element.metadata().to_owned()).unwrap_or_default();
         let metadata = std::panic::catch_unwind(std::panic::AssertUnwindSafe(text)).unwrap_or_default();
         self.group.resume(partition, position, &metadata);
+        true
     }
 
     /// Goes back to commands that were dropped undone.

@@ -1,19 +1,15 @@
 //! Which commands of one partition are done: Kafka commits a position, and commands end in any order.
 //!
-//! Committed is the position of the first command that is not done. What is done behind it is written into the
-//! commit's metadata, so that after a crash exactly the commands that are not done come again.
+//! Committed is the position of the first command that is not done. What is done behind it, and what was begun, is
+//! written into the commit's metadata ([`marks`]): so after a crash exactly the commands that are not done come again,
+//! and it is known which of them somebody may have run.
 //!
-//! Invariants: `open`, `again` and `done` are disjoint; all of `open` and `again` is below `next`; nothing in `done`
-//! is below [`Tracker::position`].
+//! Invariants: `open`, `again` and `done` are disjoint; all of `open` and `again` is below `next`; nothing in `done` or
+//! `begun` is below [`Tracker::position`]; what is done is not in `begun`.
 
 use std::collections::BTreeSet;
 
-/// The first word of the metadata.
-const TAG: &str = "amibus1";
-/// The longest metadata that we write, in bytes. Brokers take 4096 (`offset.metadata.max.bytes`).
-const METADATA_BYTES: usize = 3_500;
-/// How many done commands are read back from metadata; more than fit into it by far.
-const METADATA_DONE: i64 = 1_000_000;
+use crate::marks::{self, Marks};
 
 /// What became of a command that came from the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +32,8 @@ pub(crate) struct Tracker {
     open: BTreeSet<i64>,
     again: BTreeSet<i64>,
     done: BTreeSet<i64>,
+    /// Commands that somebody may have run, by what was committed or is to be.
+    begun: BTreeSet<i64>,
     /// While the partition is read again for given-back commands: where that ends.
     rewound: Option<i64>,
     /// Given-back commands that have not come in that yet.
@@ -48,7 +46,16 @@ impl Tracker {
     /// Starts with what was committed, where something was.
     pub(crate) fn resume(position: Option<i64>, metadata: &str) -> Self {
         let floor = position.unwrap_or(0);
-        Self { floor, done: position.map(|at| decode(metadata, at)).unwrap_or_default(), ..Self::default() }
+        let marks = position.and_then(|at| marks::decode(metadata, at));
+        if marks.is_none() && !metadata.is_empty() {
+            tracing::warn!(
+                position,
+                "what was committed of the command topic was not committed by amibus: what was begun or done behind it \
+                 is not known"
+            );
+        }
+        let Marks { begun, done } = marks.unwrap_or_default();
+        Self { floor, done, begun, ..Self::default() }
     }
 
     /// A command came.
@@ -89,9 +96,30 @@ impl Tracker {
         if !self.open.remove(&offset) {
             return false;
         }
+        self.begun.remove(&offset);
         self.done.insert(offset);
         self.prune();
         true
+    }
+
+    /// A command is about to be run: every commit from now on says so, until it is done. Answers whether one can, which
+    /// it cannot of what lies too far behind the position.
+    pub(crate) fn begin(&mut self, offset: i64) -> bool {
+        let may = self.open.contains(&offset) && offset - self.position() < marks::WINDOW;
+        if may {
+            self.begun.insert(offset);
+        }
+        may
+    }
+
+    /// It was not run after all.
+    pub(crate) fn unbegin(&mut self, offset: i64) {
+        self.begun.remove(&offset);
+    }
+
+    /// Whether somebody may have run it.
+    pub(crate) fn is_begun(&self, offset: i64) -> bool {
+        self.begun.contains(&offset)
     }
 
     /// A command was given back.
@@ -139,9 +167,9 @@ impl Tracker {
         position
     }
 
-    /// What is done behind the position, as far as it fits.
+    /// What is begun and done from the position on.
     pub(crate) fn metadata(&self) -> String {
-        encode(&self.done, self.position())
+        marks::encode(&self.begun, &self.done, self.position())
     }
 
     /// From the first that is not done to the last that came.
@@ -163,45 +191,8 @@ impl Tracker {
         let position = self.position();
         self.floor = self.floor.max(position);
         self.done = self.done.split_off(&position);
+        self.begun = self.begun.split_off(&position);
     }
-}
-
-/// `amibus1 3,5-9`: the offsets, less the position.
-fn encode(done: &BTreeSet<i64>, position: i64) -> String {
-    let mut text = String::new();
-    let mut runs: Vec<(i64, i64)> = Vec::new();
-    for offset in done.iter().map(|offset| offset - position) {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == offset => *last = offset,
-            _ => runs.push((offset, offset)),
-        }
-    }
-    for (first, last) in runs {
-        let run = if first == last { first.to_string() } else { format!("{first}-{last}") };
-        if text.len() + run.len() + 1 > METADATA_BYTES - TAG.len() {
-            break;
-        }
-        text.push(if text.is_empty() { ' ' } else { ',' });
-        text.push_str(&run);
-    }
-    if text.is_empty() { text } else { format!("{TAG}{text}") }
-}
-
-/// Anything else than what [`encode`] writes says nothing: then commands come once more.
-fn decode(text: &str, position: i64) -> BTreeSet<i64> {
-    let mut done = BTreeSet::new();
-    let Some(runs) = text.strip_prefix(TAG).and_then(|rest| rest.strip_prefix(' ')) else { return done };
-    for run in runs.split(',') {
-        let (first, last) = run.split_once('-').unwrap_or((run, run));
-        let (Ok(first), Ok(last)) = (first.parse::<i64>(), last.parse::<i64>()) else {
-            return BTreeSet::new();
-        };
-        if first < 1 || last < first || last > METADATA_DONE {
-            return BTreeSet::new();
-        }
-        done.extend((first..=last).filter_map(|offset| position.checked_add(offset)));
-    }
-    done
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The bridge against real Kafka.
 
+mod begun;
 mod commands;
 mod conformance;
 mod events;

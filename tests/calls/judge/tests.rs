@@ -4,7 +4,7 @@ use super::{Breach, Call, Delivery, Demands, Evidence, Fault, Place, Sent, Told,
 
 const COMMANDS: u64 = 10;
 const SECOND: u64 = 1_000_000;
-const ALL: Demands = Demands { calls_outlive_faults: true, all_answered: true, several: false };
+const ALL: Demands = Demands { calls_outlive_faults: true, all_answered: true, several: false, apart: false };
 
 fn told(n: u64, place: Place) -> Told {
     Told {

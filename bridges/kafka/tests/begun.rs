@@ -1,0 +1,249 @@
+//! Commands that a member had begun, as whoever has their partition next finds them.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use amibus_contract::{Request, Scope, conformance::Rig};
+use futures_util::future::join_all;
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer},
+    producer::{FutureProducer, FutureRecord, Producer},
+};
+
+use crate::{
+    commands::{inlet, is_quiet, next},
+    rig::{KafkaRig, config},
+    values,
+};
+
+const MEMBER: &str = "AMIBUS_KAFKA_BEGUN";
+const WITHIN: Duration = Duration::from_secs(60);
+/// Signs of life are asked for often, so that a member that died is found out soon.
+const IMPATIENT: &[(&str, &str)] = &[("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "500")];
+/// What one commit can tell of.
+const WINDOW: usize = 15_000;
+const MANY: usize = 200;
+
+fn number(request: &Request) -> usize {
+    String::from_utf8_lossy(&request.body).parse().expect("a number")
+}
+
+fn begun_before(request: &Request) -> bool {
+    request.handle.begin().expect("Kafka keeps what was begun").begun_before()
+}
+
+async fn begin(request: &Request) -> bool {
+    request.handle.begin().expect("Kafka keeps what was begun").begin().await.is_ok()
+}
+
+async fn impatient(partitions: i32) -> KafkaRig {
+    let mut rig = KafkaRig::shared();
+    rig.values = rig.values.with("librdkafka", values::extra(IMPATIENT));
+    rig.make_topic(&rig.topic("command"), partitions, &[]).await;
+    rig
+}
+
+/// Sends records whose bodies are numbers.
+async fn send(rig: &KafkaRig, count: usize) {
+    let mut config = config(&rig.brokers);
+    let producer: FutureProducer = config.set("linger.ms", "5").create().expect("a producer");
+    let topic = rig.topic("command");
+    for chunk in (0..count).collect::<Vec<_>>().chunks(1_000) {
+        let bodies: Vec<String> = chunk.iter().map(ToString::to_string).collect();
+        let records = bodies
+            .iter()
+            .map(|body| producer.send(FutureRecord::<(), _>::to(&topic).partition(0).payload(body), WITHIN));
+        join_all(records).await.into_iter().for_each(|sent| drop(sent.expect("stored")));
+    }
+    producer.flush(WITHIN).expect("nothing is left");
+}
+
+/// A member of the group in a process of its own: of six commands it begins 0, 1, 2 and 5, acknowledges 1, and is told by
+/// `go` to begin 4.
+async fn member(brokers: &str, prefix: &str, directory: &Path) {
+    let group = values::text(&format!("{prefix}.group"));
+    let values = values::values(brokers).with("group", group).with("librdkafka", values::extra(IMPATIENT));
+    let bridge = values::open(&values, prefix);
+    let scope = Scope { prefix: prefix.to_owned(), servers: Vec::new() };
+    let mut inlet = bridge.inlet(&scope).await.expect("an inlet").expect("commands are configured");
+    let mut held = BTreeMap::new();
+    while held.len() < 6 {
+        let request = next(&mut *inlet).await;
+        held.insert(number(&request), request);
+    }
+    for n in [0, 1, 2, 5] {
+        assert!(begin(&held[&n]).await, "{n} is ours");
+    }
+    held.remove(&1).expect("held").handle.acknowledge().await.expect("committed");
+    std::fs::write(directory.join("told"), "").expect("told");
+    wait_for(&directory.join("go")).await;
+    let begun = begin(&held[&4]).await;
+    std::fs::write(directory.join("answer.new"), if begun { "begun" } else { "lost" }).expect("told");
+    std::fs::rename(directory.join("answer.new"), directory.join("answer")).expect("told");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+}
+
+async fn wait_for(file: &Path) {
+    let deadline = Instant::now() + WITHIN;
+    while !file.exists() {
+        assert!(Instant::now() < deadline, "{} never came", file.display());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Whether this is the process of such a member, which never ends by itself.
+async fn is_member() -> bool {
+    let Ok(arguments) = std::env::var(MEMBER) else { return false };
+    let words: Vec<&str> = arguments.split(' ').collect();
+    member(words[0], words[1], Path::new(words[2])).await;
+    true
+}
+
+struct Other(Child);
+
+impl Other {
+    fn start(rig: &KafkaRig, test: &str, directory: &Path) -> Self {
+        let program = std::env::current_exe().expect("this program");
+        let child = Command::new(program)
+            .args(["--exact", test])
+            .env(MEMBER, format!("{} {} {}", rig.brokers, rig.prefix, directory.display()))
+            .stdout(Stdio::null())
+            .spawn();
+        Self(child.expect("this program again"))
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status();
+        assert!(sent.expect("a shell's kill").success());
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_member_had_begun_is_told_to_the_next() {
+    if is_member().await {
+        return;
+    }
+    let rig = impatient(1).await;
+    send(&rig, 6).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let test = "begun::what_a_killed_member_had_begun_is_told_to_the_next";
+    let other = Other::start(&rig, test, directory.path());
+    wait_for(&directory.path().join("told")).await;
+    other.signal("-KILL");
+    let bridge = rig.bridge();
+    let mut inlet = inlet(&rig, &bridge).await;
+    let mut came = BTreeMap::new();
+    for _ in 0..5 {
+        let request = next(&mut *inlet).await;
+        came.insert(number(&request), request);
+    }
+    let begun: Vec<(usize, bool)> = came.iter().map(|(n, request)| (*n, begun_before(request))).collect();
+    assert_eq!(begun, [(0, true), (2, true), (3, false), (4, false), (5, true)]);
+    assert!(!begin(&came[&0]).await, "it is not begun again");
+    assert!(begin(&came[&3]).await, "it is ours");
+    // Given back and come again, it is still what somebody had begun.
+    came.remove(&2);
+    let again = next(&mut *inlet).await;
+    assert_eq!((number(&again), begun_before(&again)), (2, true));
+    again.handle.acknowledge().await.expect("committed");
+    for request in came.into_values() {
+        request.handle.acknowledge().await.expect("committed");
+    }
+    is_quiet(&mut *inlet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_was_expelled_can_begin_nothing() {
+    if is_member().await {
+        return;
+    }
+    let rig = impatient(1).await;
+    send(&rig, 6).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let test = "begun::a_member_that_was_expelled_can_begin_nothing";
+    let other = Other::start(&rig, test, directory.path());
+    wait_for(&directory.path().join("told")).await;
+    other.signal("-STOP");
+    let bridge = rig.bridge();
+    let mut inlet = inlet(&rig, &bridge).await;
+    let mut came = BTreeMap::new();
+    for _ in 0..5 {
+        let request = next(&mut *inlet).await;
+        came.insert(number(&request), request);
+    }
+    std::fs::write(directory.path().join("go"), "").expect("told");
+    other.signal("-CONT");
+    wait_for(&directory.path().join("answer")).await;
+    let answer = std::fs::read_to_string(directory.path().join("answer")).expect("an answer");
+    assert_eq!(answer, "lost");
+    // It joins again, and has told the group nothing that undoes what is known.
+    other.signal("-KILL");
+    let begun: Vec<usize> =
+        came.iter().filter(|(_, request)| begun_before(request)).map(|(n, _)| *n).collect();
+    assert_eq!(begun, [0, 2, 5]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_begin_at_once_and_what_is_taken_back_or_done_is_not_marked() {
+    let rig = impatient(1).await;
+    send(&rig, MANY).await;
+    let (one, two) = (rig.bridge(), rig.bridge());
+    let mut first = inlet(&rig, &one).await;
+    let mut held = BTreeMap::new();
+    while held.len() < MANY {
+        let request = next(&mut *first).await;
+        held.insert(number(&request), request);
+    }
+    let begun = join_all(held.values().map(begin)).await;
+    assert!(begun.iter().all(|begun| *begun));
+    held[&7].handle.begin().expect("kept").take_back();
+    held.remove(&3).expect("held").handle.acknowledge().await.expect("committed");
+    // It leaves; what is not acknowledged comes to the other one.
+    drop((first, held));
+    let mut second = inlet(&rig, &two).await;
+    let mut came = BTreeMap::new();
+    for _ in 1..MANY {
+        let request = next(&mut *second).await;
+        came.insert(number(&request), request);
+    }
+    let unmarked: Vec<usize> =
+        came.iter().filter(|(_, request)| !begun_before(request)).map(|(n, _)| *n).collect();
+    assert_eq!((unmarked, came.contains_key(&3)), (vec![7], false));
+    assert!(begin(&came[&7]).await, "it may be begun again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_keeps_a_whole_window_of_begun_commands() {
+    let rig = impatient(1).await;
+    send(&rig, 3).await;
+    let mut config = config(&rig.brokers);
+    let consumer: BaseConsumer =
+        config.set("group.id", format!("{}.group", rig.prefix)).create().expect("a consumer");
+    // Five begun commands a byte, as the metadata has it.
+    let metadata = format!("amibus2 {}", "eXl5".repeat(WINDOW / 5 / 3));
+    let mut list = TopicPartitionList::new();
+    let mut element = list.add_partition(&rig.topic("command"), 0);
+    element.set_offset(Offset::Offset(0)).expect("a position");
+    element.set_metadata(metadata);
+    consumer.commit(&list, CommitMode::Sync).expect("it is not too long");
+    let bridge = rig.bridge();
+    let mut inlet = inlet(&rig, &bridge).await;
+    for n in 0..3 {
+        let request = next(&mut *inlet).await;
+        assert_eq!((number(&request), begun_before(&request)), (n, true));
+        // The commit of this one has all the others.
+        request.handle.acknowledge().await.expect("committed");
+    }
+}
