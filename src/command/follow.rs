@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{
     engine::{Engine, RECORD_RETRY, Server},
-    error::{Code, CommandError},
+    error::{Code, CommandError, Outcome},
     hold::Hold,
     journal::{JournalError, Open},
     response::{Response, channel_id},
@@ -183,8 +183,8 @@ impl Engine {
     }
 
     /// Shares the outcome before it is recorded anywhere else. Answers the outcome that was shared before ours, which then
-    /// counts. Goes on trying: until it is shared, nobody is told of it. One that is not known soon is kept in the journal,
-    /// so that a process after this one knows it.
+    /// counts. Goes on trying: until it is shared, nobody is told of it. One that is not shared soon is kept in the
+    /// journal, so that a process after this one knows it.
     ///
     /// # Errors
     /// That another amibus is at it: only where we did not send it.
@@ -199,7 +199,9 @@ impl Engine {
         if let Ok(shared) = tokio::time::timeout(KEPT_AFTER, &mut sharing).await {
             return shared;
         }
-        if let (true, Some(id)) = (was_sent, response.id.clone()) {
+        // A process after this one may yet find what is unknown to this one.
+        let is_known = was_sent && response.outcome != Outcome::Unknown;
+        if let (true, Some(id)) = (is_known, response.id.clone()) {
             let (own_id, outcome, data) = (id.clone(), response.outcome.as_str(), response.data());
             if let Err(error) = self.blocking(move |journal| journal.ended(&own_id, outcome, &data)).await {
                 warn!(id, %error, "the journal does not keep an outcome that is not shared yet");
