@@ -124,8 +124,16 @@ fn commit(consumer: &BaseConsumer<Context>, group: &Group, topic: &str, of: Opti
             }
         });
         group.committed(&result, &commit);
-        if let Err(error) = result {
-            return tracing::debug!(%error, "a commit failed");
+        match result.as_ref().map_err(KafkaError::rdkafka_error_code) {
+            Ok(()) => {}
+            Err(Some(RDKafkaErrorCode::OffsetMetadataTooLarge)) => {
+                tracing::error!(
+                    partition,
+                    "the broker keeps too little beside a position: nothing of this partition is begun until its \
+                     offset.metadata.max.bytes is 4096"
+                );
+            }
+            Err(_) => return tracing::debug!(error = ?result.err(), "a commit failed"),
         }
     }
 }

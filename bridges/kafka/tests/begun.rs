@@ -58,7 +58,9 @@ async fn send(rig: &KafkaRig, count: usize) {
         let records = bodies
             .iter()
             .map(|body| producer.send(FutureRecord::<(), _>::to(&topic).partition(0).payload(body), WITHIN));
-        join_all(records).await.into_iter().for_each(|sent| drop(sent.expect("stored")));
+        for sent in join_all(records).await {
+            sent.expect("stored");
+        }
     }
     producer.flush(WITHIN).expect("nothing is left");
 }
