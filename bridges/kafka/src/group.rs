@@ -292,8 +292,9 @@ impl Group {
         let mut state = self.lock();
         let held = state.held.get_mut(&partition).filter(|held| held.dirty)?;
         let born = held.born;
+        let offsets = held.write(topic, partition)?;
         held.flying = true;
-        Some(Commit { offsets: held.write(topic, partition)?, partition, born })
+        Some(Commit { offsets, partition, born })
     }
 
     /// How a commit went. It may have taken long: where its partition went meanwhile, nobody waits any more.
