@@ -29,7 +29,7 @@ use amibus::{
     writer::Writer,
 };
 use amibus_ami::Limits;
-use amibus_contract::{Begin, BoxFuture, Fault, Handle, Message, Reach, Rejection, Request};
+use amibus_contract::{Begin, Request};
 use amibus_sim::{Sim, SimOptions};
 use serde_json::Value;
 use tokio::{
@@ -38,7 +38,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::least::answer_all;
+use super::{
+    least::answer_all,
+    told::{Told, What},
+};
 
 pub(super) struct Bench {
     pub(super) sim: Arc<Sim>,
@@ -448,57 +451,4 @@ fn writer(server: &str) -> Arc<Writer> {
 
 fn open(directory: &Path) -> Journal {
     Journal::open(&directory.join("commands.sqlite"), Duration::from_secs(3600)).expect("opens")
-}
-
-enum What {
-    Reply(Vec<u8>),
-    Acknowledged,
-    DeadLettered,
-}
-
-struct Told {
-    hear: mpsc::Sender<What>,
-    /// When the bus takes the request away.
-    withdrawn: Option<CancellationToken>,
-    begin: Option<Arc<dyn Begin>>,
-}
-
-impl Told {
-    fn tell(&self, what: What) {
-        self.hear.try_send(what).expect("room for what becomes of one request");
-    }
-}
-
-impl Handle for Told {
-    fn reply<'a>(&'a mut self, response: &'a Message) -> BoxFuture<'a, Result<Reach, Fault>> {
-        self.tell(What::Reply(response.body.to_vec()));
-        Box::pin(async { Ok(Reach::Sent) })
-    }
-
-    fn keep(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn keep_every(&self) -> Option<Duration> {
-        Some(Duration::from_millis(50))
-    }
-
-    fn withdrawn(&self) -> Option<BoxFuture<'static, ()>> {
-        let withdrawn = self.withdrawn.clone()?;
-        Some(Box::pin(withdrawn.cancelled_owned()))
-    }
-
-    fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
-        self.tell(What::Acknowledged);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn dead_letter(self: Box<Self>, _cause: Rejection) -> BoxFuture<'static, Result<(), Fault>> {
-        self.tell(What::DeadLettered);
-        Box::pin(async { Ok(()) })
-    }
-
-    fn begin(&self) -> Option<Arc<dyn Begin>> {
-        self.begin.clone()
-    }
 }

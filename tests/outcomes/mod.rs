@@ -9,6 +9,7 @@ mod pace;
 mod real;
 mod recovery;
 mod shared;
+mod told;
 mod unseen;
 mod unwritten;
 
