@@ -252,8 +252,8 @@ async fn what_waits_in_the_topic_is_told_with_the_time_at_which_it_came() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    // Some lie between the member and who asks.
-    until(60 - 25, 59).await;
+    // Of the others, the member reads up to 16 in a turn, and up to 16 wait to be asked for.
+    until(59 - 2 * 16, 59).await;
     for _ in 1..60 {
         next(&mut *inlet).await.handle.acknowledge().await.expect("acknowledged");
     }
