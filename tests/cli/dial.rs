@@ -213,7 +213,10 @@ fn over_jetstream_it_is_stopped_and_resumed_and_survives_the_server() {
     bench.until(ROWS);
     let ended = resumed.end();
     assert!(ended.err.contains(&format!("{before} of 40 rows have a result")), "{ended:?}");
-    assert!(ended.err.contains("nats is back; what was out and does not come is asked for again"), "{ended:?}");
+    assert!(
+        ended.err.contains("nats is back; what was out and does not come is asked for again"),
+        "{ended:?}"
+    );
     assert!(ended.err.contains("calls: 20 answered, 10 busy, 10 no_answer"), "{ended:?}");
     let first = bench.is_complete(&ended);
     again(&bench, &first);
