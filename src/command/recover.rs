@@ -221,22 +221,17 @@ impl Engine {
         };
         let mut channels: BTreeMap<String, Open> =
             calls.into_iter().map(|call| (channel_id(name, &call.id), call)).collect();
-        self.look_into_the_log(name, server, &mut channels).await;
         let wanted: Vec<String> = channels
             .iter()
             .filter(|(_, call)| call.response.is_none() && call.is_originate())
             .map(|(id, _)| id.clone())
             .collect();
-        if !wanted.is_empty() {
-            match tokio::time::timeout(LOOK_UP_WAIT, living(name, server, &wanted)).await {
-                Ok(found) => {
-                    self.proven(server, &mut channels, found).await;
-                    // What ended in between has left its events in the log meanwhile.
-                    tokio::time::sleep(SETTLED).await;
-                    self.look_into_the_log(name, server, &mut channels).await;
-                }
-                Err(_) => warn!(server = name, "the server is away: its live channels were not looked at"),
-            }
+        if wanted.is_empty() {
+            self.look_into_the_log(name, server, &mut channels).await;
+        } else if self.look_at_both(name, server, &mut channels, &wanted).await && !channels.is_empty() {
+            // What ended in between has left its events in the log meanwhile.
+            tokio::time::sleep(SETTLED).await;
+            self.look_into_the_log(name, server, &mut channels).await;
         }
         for call in channels.values() {
             let response = match &call.response {
@@ -248,6 +243,38 @@ impl Engine {
             };
             self.recovered(Some(server), call, &response).await;
         }
+    }
+
+    /// Reads the log and asks for the live channels at once: a long log takes its time, and calls end meanwhile. Answers
+    /// whether the server was there to be asked.
+    async fn look_at_both(
+        &self,
+        name: &str,
+        server: &Server,
+        channels: &mut BTreeMap<String, Open>,
+        wanted: &[String],
+    ) -> bool {
+        let since = channels.values().filter_map(|call| call.sent_at).min().unwrap_or(SystemTime::UNIX_EPOCH);
+        let logged = in_the_log(name, &server.spool_dir, since, channels.keys().cloned().collect());
+        let alive = tokio::time::timeout(LOOK_UP_WAIT, living(name, server, wanted));
+        let (mut logged, mut alive) = (std::pin::pin!(logged), std::pin::pin!(alive));
+        let (mut log_is_read, mut found) = (false, None);
+        while (!log_is_read || found.is_none()) && !channels.is_empty() {
+            tokio::select! {
+                events = &mut logged, if !log_is_read => {
+                    log_is_read = true;
+                    self.proven(server, channels, events).await;
+                }
+                listed = &mut alive, if found.is_none() => {
+                    found = Some(listed.is_ok());
+                    match listed {
+                        Ok(events) => self.proven(server, channels, events).await,
+                        Err(_) => warn!(server = name, "the server is away: its live channels were not looked at"),
+                    }
+                }
+            }
+        }
+        found == Some(true)
     }
 
     async fn look_into_the_log(&self, name: &str, server: &Server, channels: &mut BTreeMap<String, Open>) {
