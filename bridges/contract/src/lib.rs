@@ -74,8 +74,9 @@ pub trait Bridge: Send + Sync {
         None
     }
 
-    /// How many commands this bus keeps that were handed to nobody yet, where the bus keeps any and can tell; for the
-    /// inlet that is open. Answered from what is known or in one short question.
+    /// How many commands this bus keeps that nobody took yet, where the bus keeps any and can tell; for the inlet that is
+    /// open. What a bridge fetched ahead and no [`Inlet::next`] has given out counts. Answered from what is known or in
+    /// one short question a server.
     ///
     /// # Errors
     /// When the bus did not answer.

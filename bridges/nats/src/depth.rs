@@ -1,11 +1,11 @@
-//! How many commands wait in the stream.
+//! How many commands wait: in the stream, and with us for somebody to take them.
 
 use std::sync::{Mutex, PoisonError};
 
 use amibus_contract::{Fault, FaultKind};
 use async_nats::jetstream::{consumer::pull, context::Context};
 
-use crate::{dial::Dialled, faults};
+use crate::{ahead::AheadCount, dial::Dialled, faults};
 
 /// The consumers that commands are taken by.
 #[derive(Clone)]
@@ -14,6 +14,7 @@ pub(crate) struct Consumers {
     pub(crate) context: Context,
     pub(crate) stream: String,
     pub(crate) names: Vec<String>,
+    pub(crate) ahead: AheadCount,
 }
 
 /// The depth of the consumers of the inlet that is open.
@@ -28,7 +29,7 @@ impl Depth {
     /// Asked of the server only over a connection that stands: async-nats remembers each question without an answer.
     pub(crate) async fn waiting(&self) -> Result<Option<u64>, Fault> {
         let consumers = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(Consumers { dialled, context, stream, names }) = consumers else { return Ok(None) };
+        let Some(Consumers { dialled, context, stream, names, ahead }) = consumers else { return Ok(None) };
         if !dialled.connected() {
             return Err(faults::lost());
         }
@@ -44,6 +45,6 @@ impl Depth {
             })?;
             waiting += consumer.cached_info().num_pending;
         }
-        Ok(Some(waiting))
+        Ok(Some(waiting + ahead.now()))
     }
 }

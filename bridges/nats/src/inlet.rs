@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    ahead::AheadCount,
     barrier::Barrier,
     depth::Consumers,
     dial::{self, Role},
@@ -70,8 +71,7 @@ impl NatsInlet {
         if let Some(stream) = &commands.stream {
             let names =
                 scope.servers.iter().map(|server| pull::durable(&settings.instance, server)).collect();
-            let (dialled, context) = (way.dialled.clone(), way.context.clone());
-            consumers = Some(Consumers { dialled, context, stream: stream.clone(), names });
+            let (dialled, context, ahead) = (way.dialled.clone(), way.context.clone(), AheadCount::default());
             for server in &scope.servers {
                 let pull = Pull {
                     way: way.clone(),
@@ -79,10 +79,12 @@ impl NatsInlet {
                     instance: settings.instance.clone(),
                     server: server.clone(),
                     arrivals: sender.clone(),
+                    ahead: ahead.clone(),
                 };
                 let consumer = pull.consumer().await?;
                 tasks.spawn(pull.run(consumer));
             }
+            consumers = Some(Consumers { dialled, context, stream: stream.clone(), names, ahead });
         }
         // A request that is sent after this is seen.
         let mut barrier = Barrier::new(&way.dialled).await?;

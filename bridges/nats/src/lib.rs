@@ -6,8 +6,8 @@
 //! - `window` decides which message may leave when; `jet` and `core` are the two outlets that use it.
 //! - `look` reads what the stream has before anything is sent again that its duplicate window may have forgotten, and
 //!   `held` keeps it.
-//! - `inlet` takes commands: `service` as a NATS micro service, `pull` from a JetStream stream, whose `depth`
-//!   it tells; `handle` is the way back.
+//! - `inlet` takes commands: `service` as a NATS micro service, `pull` from a JetStream stream, some of them `ahead`;
+//!   `depth` tells how many wait, and `handle` is the way back.
 //! - `claims` holds what several processes must not do twice, in a key-value bucket that `bucket` looks after.
 //! - `client` is the other side of the bus, and `probe` tries it all.
 //!
@@ -25,6 +25,7 @@
 //! A connection that broke is never resumed: async-nats would send what was left in its queue, out of order, on
 //! the next one. What the server still reads from it is stored in the same order, and repeats are dropped by id.
 
+mod ahead;
 mod barrier;
 mod bridge;
 mod bucket;

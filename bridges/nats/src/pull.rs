@@ -5,7 +5,6 @@
 //! instance name for the same server is refused, so that no call is dialled twice.
 
 use std::{
-    collections::VecDeque,
     pin::pin,
     time::{Duration, SystemTime},
 };
@@ -16,13 +15,13 @@ use async_nats::jetstream::{
     consumer::{self, AckPolicy, Consumer, DeliverPolicy, pull},
     stream::{ConsumerErrorKind, RetentionPolicy},
 };
-use futures_util::StreamExt;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
 use crate::{
+    ahead::{Ahead, AheadCount},
     faults,
     handle::{self, Way},
     headers,
@@ -31,13 +30,6 @@ use crate::{
     stream, subjects,
 };
 
-/// How long one question for the next command stands on the server.
-const PULL_EXPIRES: Duration = Duration::from_secs(20);
-/// How many commands that are there already are asked for in one go, and how many bytes of them.
-const MORE_AT_ONCE: usize = 32;
-const MORE_BYTES: usize = 1024 * 1024;
-/// How long what is there may take to come.
-const MORE_WITHIN: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 const TRY_SELDOM: Duration = Duration::from_secs(15);
 /// A waiting command is kept this many times within `ack_wait`.
@@ -50,6 +42,8 @@ pub(crate) struct Pull {
     pub(crate) instance: String,
     pub(crate) server: String,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
+    /// What all servers' tasks fetched and nobody took yet.
+    pub(crate) ahead: AheadCount,
 }
 
 impl Pull {
@@ -147,12 +141,12 @@ impl Pull {
         let connects = self.way.dialled.link.borrow().connects;
         let ack_wait = ack_wait(&consumer.cached_info().config);
         loop {
-            let taken = tokio::select! {
-                taken = take_some(consumer, ack_wait / KEEPS_PER_WAIT) => taken,
+            let fetched = tokio::select! {
+                fetched = Ahead::fetch(consumer, ack_wait / KEEPS_PER_WAIT, &self.ahead) => fetched,
                 () = self.another_connection(connects) => return faults::lost(),
             };
-            match taken {
-                Ok((taken, fetched)) => self.hand_over(taken, fetched, ack_wait).await,
+            match fetched {
+                Ok(waiting) => self.hand_over(waiting, ack_wait).await,
                 Err(error) => return Fault::new(FaultKind::Unreachable, error.to_string()),
             }
         }
@@ -160,10 +154,10 @@ impl Pull {
 
     /// Hands the commands over, one after another, as the inlet takes them. Each is kept from the moment it was fetched, by
     /// one clock for all, until it is taken: the engine may be full for longer than `ack_wait`.
-    async fn hand_over(&self, mut waiting: VecDeque<Message>, fetched: Instant, ack_wait: Duration) {
+    async fn hand_over(&self, mut waiting: Ahead, ack_wait: Duration) {
         let connects = self.way.dialled.link.borrow().connects;
-        let mut kept = Kept::new(fetched, ack_wait);
-        while let Some(message) = waiting.front().cloned() {
+        let mut kept = Kept::new(waiting.since, ack_wait);
+        while let Some(message) = waiting.first().cloned() {
             let Some(permit) = self.keeping(&waiting, &mut kept, connects, self.arrivals.reserve()).await
             else {
                 return;
@@ -176,7 +170,7 @@ impl Pull {
             if self.keeping(&waiting, &mut kept, connects, taken.1).await.is_none() {
                 return;
             }
-            waiting.pop_front();
+            waiting.taken();
         }
     }
 
@@ -184,7 +178,7 @@ impl Pull {
     /// them to somebody else.
     async fn keeping<T>(
         &self,
-        waiting: &VecDeque<Message>,
+        waiting: &Ahead,
         kept: &mut Kept,
         connects: u64,
         wait: impl Future<Output = T>,
@@ -196,7 +190,7 @@ impl Pull {
                 done = &mut wait => return Some(done),
                 () = self.another_connection(connects) => return None,
                 () = tokio::time::sleep_until(kept.due) => {
-                    for message in waiting {
+                    for message in waiting.all() {
                         let _ = message.ack_with(AckKind::Progress).await;
                     }
                     kept.now();
@@ -274,41 +268,6 @@ fn fitting(
 fn ack_wait(config: &consumer::Config) -> Duration {
     let first = config.backoff.first().copied().unwrap_or(config.ack_wait);
     first.max(LEAST_ACK_WAIT)
-}
-
-/// The next command, and more behind it that are there already: thousands may come that wait here, and what is behind them
-/// must not wait until each was asked for.
-///
-/// Answers them with the time at which the first came. The others come `within` a time that leaves enough of `ack_wait`.
-async fn take_some(
-    consumer: &Consumer<pull::Config>,
-    within: Duration,
-) -> Result<(VecDeque<Message>, Instant), async_nats::Error> {
-    let mut taken: VecDeque<Message> = take(consumer).await?.into_iter().collect();
-    let fetched = Instant::now();
-    let is_more = |message: &Message| message.info().is_ok_and(|info| info.pending > 0);
-    if taken.front().is_some_and(is_more) {
-        // Whatever hinders this hinders the next question too.
-        let _ = tokio::time::timeout(MORE_WITHIN.min(within), take_more(consumer, &mut taken)).await;
-    }
-    Ok((taken, fetched))
-}
-
-async fn take_more(
-    consumer: &Consumer<pull::Config>,
-    taken: &mut VecDeque<Message>,
-) -> Result<(), async_nats::Error> {
-    let asked = consumer.fetch().max_messages(MORE_AT_ONCE).max_bytes(MORE_BYTES);
-    let mut more = asked.messages().await?;
-    while let Some(message) = more.next().await {
-        taken.push_back(message?);
-    }
-    Ok(())
-}
-
-async fn take(consumer: &Consumer<pull::Config>) -> Result<Option<Message>, async_nats::Error> {
-    let mut batch = consumer.batch().max_messages(1).expires(PULL_EXPIRES).messages().await?;
-    batch.next().await.transpose()
 }
 
 /// `STREAM:SEQUENCE`, the same at each delivery.

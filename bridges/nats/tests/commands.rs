@@ -31,6 +31,19 @@ async fn nothing_more(inlet: &mut dyn Inlet, wait: Duration) {
     }
 }
 
+/// Waits until so many commands wait: how many is asked of the server, and they may be on their way to us meanwhile.
+async fn waiting(bridge: &dyn Bridge, wanted: u64) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let told = bridge.commands_waiting().await.expect("answered").expect("a stream");
+        if told == wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{told} wait, and not {wanted}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 async fn answer(mut request: Request) -> Bytes {
     let response = message(PREFIX, Kind::Response, "pbx1", 7, 1, 10);
     request.handle.reply(&response).await.expect("replied");
@@ -91,31 +104,28 @@ async fn the_micro_service_is_discoverable() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_in_the_stream_is_told_with_the_time_at_which_it_came() {
+    const MANY: u64 = 20;
     let rig = NatsRig::jetstream().await;
     let bridge = rig.bridge();
     assert_eq!(bridge.commands_waiting().await, Ok(None), "no inlet is open");
     let mut inlet = inlet(&*bridge, &["pbx1", "pbx2"]).await;
     let context = jetstream::new(rig.plain().await);
     let before = std::time::SystemTime::now();
-    for n in 0..20 {
+    for n in 0..MANY {
         let server = if n % 2 == 0 { "pbx1" } else { "pbx2" };
         let ack =
             context.publish(format!("{PREFIX}.command.{server}.Ping"), "{}".into()).await.expect("sent");
         ack.await.expect("stored");
     }
-    let request = next(&mut *inlet).await;
-    let sent_at = request.sent_at.expect("the stream's time");
-    assert!(sent_at >= before - Duration::from_secs(1) && sent_at <= std::time::SystemTime::now());
-    request.handle.acknowledge().await.expect("acknowledged");
-    // Each server's task has one in its hands, and one waits to be asked for.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let waiting = bridge.commands_waiting().await.expect("answered").expect("a stream");
-        if (15..=18).contains(&waiting) {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{waiting} wait");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    waiting(&*bridge, MANY).await;
+    // What was fetched ahead waits as much as what is in the stream.
+    for left in (0..MANY).rev() {
+        let request = next(&mut *inlet).await;
+        let sent_at = request.sent_at.expect("the stream's time");
+        assert!(sent_at >= before - Duration::from_secs(1) && sent_at <= std::time::SystemTime::now());
+        waiting(&*bridge, left).await;
+        request.handle.acknowledge().await.expect("acknowledged");
+        waiting(&*bridge, left).await;
     }
     rig.kill_server().await;
     let deadline = Instant::now() + Duration::from_secs(10);
