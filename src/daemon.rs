@@ -224,6 +224,7 @@ impl Daemon {
             self.inlets.spawn(keeper.run(self.stop.clone()));
         }
         self.inlets.spawn(Arc::clone(&engine).look_up(calls, self.stop.clone()));
+        self.inlets.spawn(Arc::clone(&engine).keep_logs(self.stop.clone()));
         self.inlets.spawn(Arc::clone(&engine).release_unsent(self.stop.clone()));
         self.inlets.spawn(Arc::clone(&engine).release_left(self.stop.clone()));
         let scope = Scope { prefix: config.prefix.clone(), servers: names };
@@ -379,6 +380,7 @@ fn site(
         max_bytes: config.spool.max_bytes,
         max_age: Some(config.spool.max_age),
         flush_interval: config.spool.flush_interval,
+        pinned: config.buses.iter().any(config::Bus::takes_commands),
         ..spool::Options::default()
     };
     let opened = spool::open(&dir, options, &buses).context("spool.dir")?;

@@ -18,6 +18,7 @@ use super::{
     send::{Ended, Errand, deadline},
     work::Working,
 };
+use crate::spool::scan::Since;
 
 /// Why an errand has no outcome.
 enum Unfinished {
@@ -114,8 +115,8 @@ impl Engine {
         let arrival = how.arrival;
         let errand = Errand { settings, server, id, command, deadline, may_wait, arrival, stop };
         let begin = how.beginning(command, deadline);
-        let marks = Marks { engine: self, id, hold, begin };
-        let since = SystemTime::now();
+        let marks = Marks { engine: self, server, id, hold, begin };
+        let since = Since { number: server.spool.next(), at: SystemTime::now() };
         // On the heap, as in `serve`: thousands may wait for their pace here.
         let run = Box::pin(async {
             match errand.run(&marks).await {

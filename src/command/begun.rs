@@ -29,6 +29,7 @@ use super::{
     response::{Response, channel_id},
     send::{NotBegun, is_originate, until},
 };
+use crate::spool::scan::Since;
 
 /// How much longer than amibus wants to stay the bus may take to keep that a command is begun.
 const BEGUN_AFTER_STOP: Duration = Duration::from_secs(5);
@@ -120,7 +121,9 @@ impl Engine {
         let (sender, durable, own_channel) = (how.sender.clone(), how.durable, channel.clone());
         let recorded = self.blocking(move |journal| {
             match journal.claim_from(&own_id, &own_command, sender.as_deref(), durable)? {
-                Claim::Ours => journal.sending_call(&own_id, own_channel.as_deref(), &[]).map(|()| true),
+                Claim::Ours => {
+                    journal.sending_call(&own_id, own_channel.as_deref(), &[], None).map(|()| true)
+                }
                 _ => Ok(false),
             }
         });
@@ -136,7 +139,7 @@ impl Engine {
         let since = SystemTime::now().checked_sub(how.age).unwrap_or(SystemTime::UNIX_EPOCH);
         let event = match &channel {
             Some(channel) => {
-                let look = self.doubts.look(&command.server, server, channel, since);
+                let look = self.doubts.look(&command.server, server, channel, Since { number: 0, at: since });
                 match how.left.run_until_cancelled(look).await {
                     Some(event) => event,
                     None => {

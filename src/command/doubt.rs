@@ -7,7 +7,7 @@
 //!
 //! A connection that breaks leaves many in doubt at once. One look serves all that wait for it.
 //!
-//! A look takes at most [`LOOK_UP_WAIT`] and [`SETTLED`], beside the time to read the log twice, and whoever comes while
+//! A look takes at most [`LOOK_UP_WAIT`] and [`SETTLED`], beside the time to read the log, and whoever comes while
 //! one is under way waits for its end first. Nobody is answered before, however impatient: the outcome that is found then
 //! would be another one.
 
@@ -15,7 +15,6 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{Mutex, PoisonError},
-    time::SystemTime,
 };
 
 use tokio::sync::oneshot;
@@ -31,6 +30,7 @@ use super::{
     response::{Response, channel_id},
     send::is_originate,
 };
+use crate::spool::scan::Since;
 
 /// The calls of one process that are in doubt, by server. Bounded by the commands in work.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ struct Doubted {
 #[derive(Debug)]
 struct Doubt {
     channel: String,
-    since: SystemTime,
+    since: Since,
     /// The event that proves it, if there is one.
     told: oneshot::Sender<Option<Vec<u8>>>,
 }
@@ -75,7 +75,7 @@ impl Engine {
         server: &Server,
         id: &str,
         command: &Command,
-        since: SystemTime,
+        since: Since,
         mut response: Response,
         stop: &CancellationToken,
     ) -> Option<Response> {
@@ -111,7 +111,7 @@ impl Doubts {
         name: &str,
         server: &Server,
         channel: &str,
-        since: SystemTime,
+        since: Since,
     ) -> Option<Vec<u8>> {
         let doubted = self.servers.get(name)?;
         let (told, mut tell) = oneshot::channel();
@@ -123,9 +123,9 @@ impl Doubts {
         }
         let doubts = std::mem::take(&mut *doubted.lock());
         let wanted: Vec<String> = doubts.iter().map(|doubt| doubt.channel.clone()).collect();
-        let since = doubts.iter().map(|doubt| doubt.since).min().unwrap_or(since);
+        let since = doubts.iter().map(|doubt| doubt.since).fold(since, Since::earlier);
         let mut found = match self.place {
-            Place::Log => in_the_log(name, &server.spool_dir, since, wanted).await,
+            Place::Log => in_the_log(name, &server.spool_dir, since, wanted).await.0,
             Place::LogAndLiveChannels => seek(name, server, since, wanted).await,
         };
         for doubt in doubts {
@@ -143,8 +143,8 @@ impl Doubted {
 }
 
 /// In the log, among the live channels once the server is back, and in the log again.
-async fn seek(name: &str, server: &Server, since: SystemTime, wanted: Vec<String>) -> Evidence {
-    let mut found = in_the_log(name, &server.spool_dir, since, wanted.clone()).await;
+async fn seek(name: &str, server: &Server, since: Since, wanted: Vec<String>) -> Evidence {
+    let (mut found, read) = in_the_log(name, &server.spool_dir, since, wanted.clone()).await;
     let left: Vec<String> = wanted.into_iter().filter(|channel| !found.contains_key(channel)).collect();
     if left.is_empty() {
         return found;
@@ -154,27 +154,32 @@ async fn seek(name: &str, server: &Server, since: SystemTime, wanted: Vec<String
             found.extend(living);
             // What ended in between has left its events in the log meanwhile.
             tokio::time::sleep(SETTLED).await;
-            found.extend(in_the_log(name, &server.spool_dir, since, left).await);
+            let since = Since { number: read, ..since };
+            found.extend(in_the_log(name, &server.spool_dir, since, left).await.0);
         }
         Err(_) => warn!(server = name, "the server is away: its live channels were not looked at"),
     }
     found
 }
 
-pub(super) async fn in_the_log(name: &str, dir: &Path, since: SystemTime, wanted: Vec<String>) -> Evidence {
+/// What the log has of these channels, and the number from which the next look goes on for the others.
+pub(super) async fn in_the_log(name: &str, dir: &Path, since: Since, wanted: Vec<String>) -> (Evidence, u64) {
     let dir = dir.to_path_buf();
     let logged = tokio::task::spawn_blocking(move || evidence::in_the_log(&dir, since, &wanted)).await;
     match logged {
-        Ok(Ok(found)) => return found,
+        Ok(Ok(read)) => return read,
         Ok(Err(error)) => warn!(server = name, %error, "the spool cannot be searched for calls"),
         Err(error) => warn!(server = name, %error, "the spool could not be searched for calls"),
     }
-    Evidence::new()
+    (Evidence::new(), since.number)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        sync::Arc,
+        time::{Duration, SystemTime},
+    };
 
     use tokio::time::Instant;
 
@@ -200,7 +205,8 @@ mod tests {
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_secs(n * 3)).await;
                     let (server, asked) = (engine.servers.get("pbx1").expect("configured"), Instant::now());
-                    let found = engine.doubts.look("pbx1", server, &n.to_string(), SystemTime::now()).await;
+                    let since = Since { number: 0, at: SystemTime::now() };
+                    let found = engine.doubts.look("pbx1", server, &n.to_string(), since).await;
                     (found, asked.elapsed())
                 })
             })

@@ -8,7 +8,7 @@ use std::{
     io,
     ops::ControlFlow,
     path::Path,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use amibus_ami::Reply;
@@ -16,7 +16,10 @@ use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{spool::scan, writer::Writer};
+use crate::{
+    spool::scan::{self, Since},
+    writer::Writer,
+};
 
 /// What begins the Uniqueid of every channel that amibus chose, as it stands in an event's JSON.
 const OUR_UNIQUEID: &[u8] = b"\"Uniqueid\":\"amibus-";
@@ -40,16 +43,18 @@ struct Data<'a> {
     uniqueid: Option<std::borrow::Cow<'a, str>>,
 }
 
-/// Looks in the spool of `dir` for the channels of `wanted`, from about `since` on. The `OriginateResponse` counts more
-/// than other events, for it tells what became of the call.
+/// Looks in the spool of `dir` for the channels of `wanted`, from `since` on, its time taken with a margin. The
+/// `OriginateResponse` counts more than other events, for it tells what became of the call. Answers also the number from
+/// which the next look may go on for what was not found.
 ///
 /// # Errors
 /// When the spool cannot be read.
-pub(super) fn in_the_log(dir: &Path, since: SystemTime, wanted: &[String]) -> io::Result<Evidence> {
+pub(super) fn in_the_log(dir: &Path, since: Since, wanted: &[String]) -> io::Result<(Evidence, u64)> {
     let ours = memmem::Finder::new(OUR_UNIQUEID);
     let mut found: HashMap<&str, (bool, Vec<u8>)> = HashMap::new();
     let wanted: std::collections::HashSet<&str> = wanted.iter().map(String::as_str).collect();
-    scan::payloads(dir, since.checked_sub(CLOCK_MARGIN).unwrap_or(since), |payload| {
+    let since = Since { at: since.at.checked_sub(CLOCK_MARGIN).unwrap_or(since.at), ..since };
+    let read = scan::payloads(dir, since, |payload| {
         if ours.find(payload).is_none() {
             return ControlFlow::Continue(());
         }
@@ -62,7 +67,7 @@ pub(super) fn in_the_log(dir: &Path, since: SystemTime, wanted: &[String]) -> io
         }
         ControlFlow::Continue(())
     })?;
-    Ok(found.into_iter().map(|(channel, (_, data))| (channel.to_owned(), data)).collect())
+    Ok((found.into_iter().map(|(channel, (_, data))| (channel.to_owned(), data)).collect(), read))
 }
 
 fn parse<'a>(

@@ -16,6 +16,7 @@ use super::{
     response::{Response, channel_id},
     shared::{self, Claimed, Ending, Seen, Settled, Shared},
 };
+use crate::spool::scan::Since;
 
 /// How soon a command that another amibus sends is looked at again; doubled up to [`POLL_MAX`].
 const POLL_MIN: Duration = Duration::from_millis(50);
@@ -153,8 +154,9 @@ impl Engine {
         warn!(id = call.id, owner = claimed.instance, since = %claimed.at, "the owner of a claim seems gone");
         let event = match call.is_originate() {
             true => {
-                let (channel, since) = (channel_id(&call.server, &call.id), call.sent_at);
-                let since = since.unwrap_or(SystemTime::UNIX_EPOCH);
+                let channel = channel_id(&call.server, &call.id);
+                // It is its owner who knows a number, and in another log.
+                let since = Since { number: 0, at: call.sent_at.unwrap_or(SystemTime::UNIX_EPOCH) };
                 self.doubts.look(&call.server, server, &channel, since).await
             }
             false => None,

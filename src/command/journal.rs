@@ -13,6 +13,7 @@
 //! Limits: rows older than `max_age` and beyond [`MAX_ROWS`] are removed when done, oldest first; nothing else is.
 
 pub(super) mod desk;
+mod logged;
 mod paced;
 mod schema;
 #[cfg(test)]
@@ -111,6 +112,8 @@ pub struct Open {
     pub response: Option<Vec<u8>>,
     /// Whether its bus delivers it again.
     pub durable: bool,
+    /// Nothing of it stands in its server's log before this number; `None`: nobody knows.
+    pub log_from: Option<u64>,
 }
 
 /// The journal, open for one process.
@@ -201,10 +204,11 @@ impl Journal {
     /// # Errors
     /// When it could not be recorded, or is not this process's to send; then it must not be sent.
     pub fn sending(&self, id: &str) -> Result<(), JournalError> {
-        self.sending_call(id, None, &[])
+        self.sending_call(id, None, &[], None)
     }
 
-    /// The same of an Originate: with its ChannelId, and the names of the limits that count its call.
+    /// The same of an Originate: with its ChannelId, and the names of the limits that count its call. `log_from` is the
+    /// number that the next record of its server's log gets: nothing of the command stands before it.
     ///
     /// # Errors
     /// When it could not be recorded, or is not this process's to send; then it must not be sent.
@@ -213,14 +217,15 @@ impl Journal {
         id: &str,
         channel_id: Option<&str>,
         pace: &[String],
+        log_from: Option<u64>,
     ) -> Result<(), JournalError> {
         let connection = self.lock();
         let mut update = connection.prepare_cached(
-            "UPDATE command SET state = 'sending', sent_at = ?2, channel_id = ?3, pace = ?4
+            "UPDATE command SET state = 'sending', sent_at = ?2, channel_id = ?3, pace = ?4, log_from = ?5
              WHERE id = ?1 AND state = 'claimed'",
         )?;
         let pace = (!pace.is_empty()).then(|| serde_json::json!(pace).to_string());
-        match update.execute(params![id, now(), channel_id, pace])? {
+        match update.execute(params![id, now(), channel_id, pace, log_from.map(signed)])? {
             1 => Ok(()),
             _ => Err(JournalError::NotOurs),
         }
@@ -270,7 +275,7 @@ impl Journal {
     pub fn unpublished(&self, after: &str, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable FROM command
+            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable, log_from FROM command
              WHERE state = 'done' AND body IS NULL AND response IS NOT NULL AND id > ?1 ORDER BY id LIMIT ?2",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -286,7 +291,7 @@ impl Journal {
         self.lock()
             .prepare_cached(
                 "UPDATE command SET state = 'claimed', sent_at = NULL, outcome = NULL, response = NULL, channel_id = NULL,
-                 pace = NULL
+                 pace = NULL, log_from = NULL
                  WHERE id = ?1 AND state = 'sending'",
             )?
             .execute([id])?;
@@ -301,7 +306,7 @@ impl Journal {
     pub fn interrupted(&self, after: &str, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable FROM command WHERE state = 'sending' AND id > ?1
+            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable, log_from FROM command WHERE state = 'sending' AND id > ?1
              ORDER BY id LIMIT ?2",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -317,7 +322,7 @@ impl Journal {
     pub fn left_behind(&self, limit: usize) -> Result<Vec<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable FROM command
+            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable, log_from FROM command
              WHERE state = 'claimed' AND durable = 0 LIMIT ?1",
         )?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -364,6 +369,7 @@ pub(super) fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Open> {
         response: row.get(5)?,
         since: row.get::<_, Option<i64>>(6)?.map(time),
         durable: row.get(7)?,
+        log_from: row.get::<_, Option<i64>>(8)?.and_then(|number| u64::try_from(number).ok()),
     })
 }
 
@@ -401,6 +407,11 @@ fn lock(path: &Path) -> Result<File, JournalError> {
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
         }
     }
+}
+
+/// A number of a log's record as SQLite keeps it.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Of milliseconds since 1970.

@@ -1,11 +1,14 @@
 //! What the journal, and the claim that is shared, are told of a command on its way to the socket.
 
+use std::sync::Arc;
+
 use tracing::warn;
 
 use super::{
     begun::Beginning,
-    engine::{Engine, RECORD_RETRY},
+    engine::{Engine, RECORD_RETRY, Server},
     hold::{Hold, claim, still_ours},
+    journal::Journal,
     send::{Call, NotBegun},
 };
 use crate::failpoint;
@@ -13,6 +16,7 @@ use crate::failpoint;
 /// Marks one command that holds its claim.
 pub(super) struct Marks<'a> {
     pub(super) engine: &'a Engine,
+    pub(super) server: &'a Server,
     pub(super) id: &'a str,
     /// Where claims are shared.
     pub(super) hold: Option<&'a Hold<'a>>,
@@ -32,10 +36,12 @@ impl Marks<'_> {
         }
         failpoint::hit("shared_claimed");
         let (id, Call { channel_id, pace }) = (self.id.to_owned(), call);
-        let recorded = self
-            .engine
-            .blocking(move |journal| journal.sending_call(&id, channel_id.as_deref(), &pace))
-            .await;
+        let spool = Arc::clone(&self.server.spool);
+        // The number is taken at the desk, behind whatever was seen there of what is wanted of the log.
+        let record = move |journal: &Journal| {
+            journal.sending_call(&id, channel_id.as_deref(), &pace, Some(spool.next()))
+        };
+        let recorded = self.engine.blocking(record).await;
         recorded.map_err(|error| NotBegun::NotRecorded(error.to_string()))?;
         let ours = match &self.begin {
             Some(begin) => begin.still_ours(self.id).await,

@@ -9,6 +9,7 @@
 //! | `record` | an outcome into journal and spool |
 //! | `late` | outcomes that are told before that can be noted |
 //! | [`recover`] | what a dead process had begun to send |
+//! | [`pin`] | how long a server's log is kept for look-ups |
 //! | `doubt` | calls that were sent, and for which nobody answered |
 //! | `channels` | what Asterisk says of its live channels |
 //! | `publish` | what a dead process had recorded, and maybe not published |
@@ -48,6 +49,7 @@ mod mark;
 mod moment;
 mod owned;
 pub mod pace;
+pub mod pin;
 pub mod policy;
 mod publish;
 mod record;

@@ -104,7 +104,7 @@ impl Journal {
     pub fn unsent(&self, id: &str) -> Result<Option<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable FROM command
+            "SELECT id, server, action, sender, sent_at, response, claimed_at, durable, log_from FROM command
              WHERE id = ?1 AND state = 'claimed'",
         )?;
         Ok(find.query_row([id], open).optional()?)

@@ -23,7 +23,7 @@ use super::{
     recover::RECOVERED_AT_ONCE,
     response,
 };
-use crate::spool::scan;
+use crate::spool::scan::{self, Since};
 
 /// What the type of every response begins with, as it stands in the body.
 const RESPONSE: &[u8] = b"\"ami.response.";
@@ -102,10 +102,12 @@ fn told(dir: &Path, left: &[Open]) -> io::Result<BTreeMap<String, Vec<u8>>> {
         .iter()
         .filter_map(|one| Some((&*one.id, serde_json::from_slice(one.response.as_deref()?).ok()?)))
         .collect();
-    let since = left.iter().filter_map(|one| one.since).min().unwrap_or(SystemTime::UNIX_EPOCH);
+    let at = left.iter().filter_map(|one| one.since).min().unwrap_or(SystemTime::UNIX_EPOCH);
+    let number = left.iter().map(|one| one.log_from.unwrap_or(0)).min().unwrap_or(0);
+    let since = Since { number, at: at.checked_sub(CLOCK_MARGIN).unwrap_or(at) };
     let responses = memmem::Finder::new(RESPONSE);
     let mut found = BTreeMap::new();
-    scan::payloads(dir, since.checked_sub(CLOCK_MARGIN).unwrap_or(since), |payload| {
+    scan::payloads(dir, since, |payload| {
         if responses.find(payload).is_some()
             && let Ok(body) = serde_json::from_slice::<Body>(payload)
             // Another payload under the same id was rejected, and told so under that id too.

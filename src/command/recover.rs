@@ -34,6 +34,7 @@ use super::{
     response::{Response, channel_id},
     shared::Ending,
 };
+use crate::spool::scan::Since;
 
 /// Commands of a dead process that are looked at in one go.
 pub(super) const RECOVERED_AT_ONCE: usize = 1000;
@@ -139,6 +140,10 @@ impl Engine {
     /// # Errors
     /// When the journal cannot be read or written.
     pub async fn recover(self: &Arc<Self>) -> Result<(usize, Calls), JournalError> {
+        for (name, server) in &self.servers {
+            let (name, next) = (name.clone(), server.spool.next());
+            self.blocking(move |journal| journal.log_ends(&name, next)).await?;
+        }
         self.publish_recorded().await?;
         self.release_left_behind().await?;
         let (mut count, mut calls, mut after) = (0, Calls::default(), String::new());
@@ -254,16 +259,15 @@ impl Engine {
         channels: &mut BTreeMap<String, Open>,
         wanted: &[String],
     ) -> bool {
-        let since = channels.values().filter_map(|call| call.sent_at).min().unwrap_or(SystemTime::UNIX_EPOCH);
-        let logged = in_the_log(name, &server.spool_dir, since, channels.keys().cloned().collect());
+        let logged = in_the_log(name, &server.spool_dir, since(channels), channels.keys().cloned().collect());
         let alive = tokio::time::timeout(LOOK_UP_WAIT, living(name, server, wanted));
         let (mut logged, mut alive) = (std::pin::pin!(logged), std::pin::pin!(alive));
         let (mut log_is_read, mut found) = (false, None);
         while (!log_is_read || found.is_none()) && !channels.is_empty() {
             tokio::select! {
-                events = &mut logged, if !log_is_read => {
+                read = &mut logged, if !log_is_read => {
                     log_is_read = true;
-                    self.proven(server, channels, events).await;
+                    self.searched(server, channels, read).await;
                 }
                 listed = &mut alive, if found.is_none() => {
                     found = Some(listed.is_ok());
@@ -281,9 +285,23 @@ impl Engine {
         if channels.is_empty() {
             return;
         }
-        let since = channels.values().filter_map(|call| call.sent_at).min().unwrap_or(SystemTime::UNIX_EPOCH);
-        let found = in_the_log(name, &server.spool_dir, since, channels.keys().cloned().collect()).await;
-        self.proven(server, channels, found).await;
+        let wanted = channels.keys().cloned().collect();
+        let read = in_the_log(name, &server.spool_dir, since(channels), wanted).await;
+        self.searched(server, channels, read).await;
+    }
+
+    /// Records what the log proved. For the others the next look, of this process or of one after it, goes on where this
+    /// one ended: however often a start is cut short, the log is not read from the same place again.
+    async fn searched(&self, server: &Server, channels: &mut BTreeMap<String, Open>, read: (Evidence, u64)) {
+        let (events, number) = read;
+        self.proven(server, channels, events).await;
+        for call in channels.values_mut() {
+            call.log_from = Some(call.log_from.unwrap_or(0).max(number));
+        }
+        let ids: Vec<String> = channels.values().map(|call| call.id.clone()).collect();
+        if let Err(error) = self.blocking(move |journal| journal.looked(&ids, number)).await {
+            warn!(%error, "the journal does not keep how far the log was searched");
+        }
     }
 
     /// Records `executed` for the calls of which there is evidence.
@@ -362,6 +380,13 @@ impl Engine {
             tokio::time::sleep(RECORD_RETRY).await;
         }
     }
+}
+
+/// From where the log may tell of any of these.
+fn since(channels: &BTreeMap<String, Open>) -> Since {
+    let number = channels.values().map(|call| call.log_from.unwrap_or(0)).min().unwrap_or(0);
+    let at = channels.values().filter_map(|call| call.sent_at).min().unwrap_or(SystemTime::UNIX_EPOCH);
+    Since { number, at }
 }
 
 fn unknown(one: &Open) -> Response {

@@ -137,6 +137,7 @@ impl Claimed {
             since: None,
             response: None,
             durable: true,
+            log_from: None,
         }
     }
 }

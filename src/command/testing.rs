@@ -40,7 +40,7 @@ pub(super) fn command() -> Command {
 /// Of one server, `pbx1`, that is away. A segment of its spool takes a few records.
 pub(super) fn engine(dir: &Path) -> (Arc<Engine>, Arc<Spool>) {
     let journal = Journal::open(&dir.join("commands.sqlite"), PATIENCE).expect("opens");
-    let options = Options { segment_bytes: 1, ..Options::default() };
+    let options = Options { segment_bytes: 1, pinned: true, ..Options::default() };
     let opened = spool::open(&dir.join("spool"), options, &["test"]).expect("opens");
     let decoder = writer("pbx1");
     let spool = opened.start(Arc::new(move |body| decoder.read(body))).expect("threads");

@@ -33,8 +33,8 @@
 //!    writes: then records go out from memory, once both slots of the ledger say so (`ahead`). They stop saying so as
 //!    soon as everything that went out is written. Whoever answers a message elsewhere waits for the same
 //!    ([`Spool::written`]), though not for ever; an outcome of a command, for as long as it takes ([`Spool::settled`]).
-//! 4. A segment goes when every cursor of a configured bus, in both slots of the ledger, has passed it; or as the oldest,
-//!    over `max_bytes`, `max_age` or on a full disk: then each bus that had not read it all gets a [`Lost`].
+//! 4. A segment goes when every cursor of a configured bus, in both slots of the ledger, has passed it, and where records
+//!    are kept for look-ups ([`Spool::keep_from`]), they all begin behind it; or as the oldest, over `max_bytes`, `max_age` or on a full disk: then each bus that had not read it all gets a [`Lost`].
 //! 5. No number is ever given out twice: recovery goes on behind every number that may have been. Where anything was
 //!    discarded, ledger or mark are damaged, or the machine was started anew, the log gets a new identity on top. Records
 //!    keep the ids that they were written with.

@@ -17,6 +17,9 @@ pub struct Options {
     pub buffer_bytes: usize,
     /// Bytes of messages held in memory for buses that keep up, estimated.
     pub cache_bytes: usize,
+    /// Whether segments that every bus is done with stay until [`Spool::keep_from`](super::Spool::keep_from) says which
+    /// may go.
+    pub pinned: bool,
 }
 
 impl Default for Options {
@@ -28,6 +31,7 @@ impl Default for Options {
             flush_interval: Duration::from_secs(1),
             buffer_bytes: 64 << 20,
             cache_bytes: 8 << 20,
+            pinned: false,
         }
     }
 }

@@ -10,37 +10,70 @@ use super::{
     walk::{Step, Walk},
 };
 
+/// From where a spool is read: what has neither a lower number nor an earlier time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Since {
+    /// A record's number.
+    pub(crate) number: u64,
+    /// When it was appended.
+    pub(crate) at: SystemTime,
+}
+
+impl Since {
+    /// From whichever is the earlier, in both.
+    pub(crate) fn earlier(self, other: Self) -> Self {
+        Self { number: self.number.min(other.number), at: self.at.min(other.at) }
+    }
+}
+
 /// How much of a segment is read at a time.
 const SCAN_BYTES: usize = 1 << 20;
 
 /// Hands `each` the payload of every whole record that was appended to the spool of `dir` since `since`, oldest first,
 /// until it says [`ControlFlow::Break`]. What is damaged is passed over, to the segment's end; so is a segment that
-/// cannot be read, or that is removed meanwhile, since amibus may be at work.
+/// cannot be read, or that is removed meanwhile, since amibus may be at work. Answers the number up to which nothing
+/// readable is left to be read.
 ///
 /// # Errors
 /// Where the folder cannot be read; a spool that is not there holds nothing.
 pub(crate) fn payloads(
     dir: &Path,
-    since: SystemTime,
+    since: Since,
     mut each: impl FnMut(&[u8]) -> ControlFlow<()>,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let fs = Disk;
     let mut firsts: Vec<u64> = match fs.list(dir) {
         Ok(names) => names.iter().filter_map(|name| format::segment_first(name)).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(since.number),
         Err(error) => return Err(error),
     };
     firsts.sort_unstable();
     let mut untils = firsts.iter().copied().skip(1);
+    let (mut behind, mut refused) = (since.number, false);
     for &first in &firsts {
         let until = untils.next();
+        if until.is_some_and(|until| until <= since.number) {
+            continue;
+        }
         match segment(&fs, dir, first, until, since, &mut each) {
-            Ok(ControlFlow::Continue(())) => {}
-            Ok(ControlFlow::Break(())) => return Ok(()),
-            Err(error) => warn!(segment = format::segment_name(first), %error, "it is not searched"),
+            Ok((_, going)) if refused => {
+                if going.is_break() {
+                    break;
+                }
+            }
+            Ok((read, going)) => {
+                behind = behind.max(read);
+                if going.is_break() {
+                    break;
+                }
+            }
+            Err(error) => {
+                refused = true;
+                warn!(segment = format::segment_name(first), %error, "it is not searched");
+            }
         }
     }
-    Ok(())
+    Ok(behind)
 }
 
 fn segment<F: Filesystem + Clone>(
@@ -48,27 +81,29 @@ fn segment<F: Filesystem + Clone>(
     dir: &Path,
     first: u64,
     until: Option<u64>,
-    since: SystemTime,
+    since: Since,
     each: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
-) -> io::Result<ControlFlow<()>> {
+) -> io::Result<(u64, ControlFlow<()>)> {
     if let Some(next) = until
-        && begins(fs, dir, next)?.is_some_and(|at| at < since)
+        && begins(fs, dir, next)?.is_some_and(|at| at < since.at)
     {
-        return Ok(ControlFlow::Continue(()));
+        return Ok((next, ControlFlow::Continue(())));
     }
-    let Ok(mut walk) = Walk::open(fs, dir, first, SCAN_BYTES)? else { return Ok(ControlFlow::Continue(())) };
+    let Ok(mut walk) = Walk::open(fs, dir, first, SCAN_BYTES)? else {
+        return Ok((first, ControlFlow::Continue(())));
+    };
     while until.is_none_or(|until| walk.expected < until) {
         match walk.step()? {
-            Step::Record { payload, at, .. } if at >= since => {
+            Step::Record { sequence, payload, at } if sequence >= since.number && at >= since.at => {
                 if each(&payload).is_break() {
-                    return Ok(ControlFlow::Break(()));
+                    return Ok((walk.expected, ControlFlow::Break(())));
                 }
             }
             Step::Record { .. } | Step::Hole(_) => {}
             Step::End | Step::Bad(_) => break,
         }
     }
-    Ok(ControlFlow::Continue(()))
+    Ok((walk.expected, ControlFlow::Continue(())))
 }
 
 /// When a segment's first record was appended.

@@ -162,6 +162,17 @@ impl<F: Filesystem + Clone> Spool<F> {
         self.engine.lock().backlog(lane)
     }
 
+    /// The number that the next record gets.
+    pub fn next(&self) -> u64 {
+        self.engine.lock().end
+    }
+
+    /// Keeps the records from this number on, though every bus is done with them, until another number is given. Its
+    /// limits in bytes and time hold all the same.
+    pub fn keep_from(&self, number: u64) {
+        self.engine.lock().keep_from = number;
+    }
+
     /// How the spool is.
     pub fn status(&self) -> Status {
         Status::of(&self.engine.lock())

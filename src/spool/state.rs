@@ -59,6 +59,8 @@ pub(super) struct State {
     pub(super) pending: Pending,
     pub(super) segments: VecDeque<Segment>,
     pub(super) lanes: Vec<Lane>,
+    /// Records from this number on stay, though every bus is done with them.
+    pub(super) keep_from: u64,
     /// A segment that is written to cannot be read; begin another.
     pub(super) roll: bool,
     /// Nothing more will be appended.
@@ -104,6 +106,7 @@ impl State {
             pending: Pending::new(options.buffer_bytes, options.chunk_limit()),
             segments: segments.into(),
             lanes,
+            keep_from: if options.pinned { 0 } else { u64::MAX },
             roll: false,
             closed: false,
             finishing: false,
@@ -282,10 +285,11 @@ impl State {
         }
     }
 
-    /// Before this number, every lane is done and the ledger knows it.
+    /// Before this number, every lane is done and the ledger knows it, and nobody else wants to look.
     pub(super) fn done_before(&self) -> u64 {
         let lanes = self.lanes.iter();
-        lanes.map(|lane| lane.stored.into_iter().min().unwrap_or(0)).min().unwrap_or(self.written)
+        let done = lanes.map(|lane| lane.stored.into_iter().min().unwrap_or(0)).min().unwrap_or(self.written);
+        done.min(self.keep_from)
     }
 
     pub(super) fn backlog(&self, lane: usize) -> Backlog {

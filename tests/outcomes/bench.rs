@@ -26,7 +26,7 @@ use amibus::{
     normalize::Profile,
     seen::Seen,
     spool::{self, Spool},
-    writer::Writer,
+    writer::{Origin, Writer},
 };
 use amibus_ami::Limits;
 use amibus_contract::{Begin, Request};
@@ -286,6 +286,13 @@ impl Bench {
     /// The journal as a process leaves it that is killed after it published an outcome, and before it noted that.
     pub(super) fn as_if_not_published(&self, id: &str) {
         self.journal_by_hand(&format!("UPDATE command SET body = NULL WHERE id = '{id}'"));
+    }
+
+    /// Puts an event into the log that nobody who waits for it sees.
+    pub(super) fn log(&self, event: &str) {
+        let origin = Origin { received: std::time::SystemTime::now(), boot: None, number: None };
+        let frame = amibus_ami::Frame::parse(event.as_bytes());
+        self.spool.append_read(|sequence| self.writer.event(frame, sequence, &origin));
     }
 
     /// Waits until the spool has a whole record on disk in which `text` stands.

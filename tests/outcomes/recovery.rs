@@ -133,6 +133,38 @@ async fn a_call_without_evidence_is_unknown_and_whoever_asks_waits_for_that() {
     assert_eq!(seen.iter().filter(|m| m["correlationid"] == "call-1").count(), 1, "one outcome: {seen:?}");
 }
 
+/// Else each start of a process that is killed again and again reads the same again, and a little more.
+#[tokio::test]
+async fn a_start_that_is_cut_short_is_followed_by_one_that_reads_on_in_the_log() {
+    let bench = Bench::connected().await.with_events().await;
+    let other = ORIGINATE.replace("call-1", "call-2");
+    bench.ask(request(&other)).await;
+    bench.until_on_disk("\"Event\":\"Hangup\"").await;
+    assert_eq!(bench.claim("call-1", ORIGINATE), Claim::Ours);
+    bench
+        .journal
+        .sending_call("call-1", Some(&channel_id("pbx1", "call-1")), &[], Some(1))
+        .expect("recorded");
+    let log_from = || {
+        let open = bench.journal.interrupted("", 10).expect("reads");
+        open.first().expect("it is open").log_from.expect("known")
+    };
+    let (_, calls) = bench.engine.recover().await.expect("recovers");
+    let stop = CancellationToken::new();
+    let looking = Arc::clone(&bench.engine).look_up(calls, stop.clone());
+    let cut = async {
+        while log_from() == 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    tokio::join!(looking, cut);
+    let read_to = log_from();
+    assert!(read_to > 5, "all that call-2 left was read: {read_to}");
+    assert_eq!(bench.recover().await, (0, 1));
+    assert_eq!(bench.shown("call-1").expect("recorded").outcome.as_deref(), Some("unknown"));
+}
+
 #[tokio::test]
 async fn a_look_up_that_is_broken_off_is_taken_up_by_the_next_start() {
     let bench = Bench::connected().await;

@@ -49,15 +49,15 @@ async fn a_call_whose_end_was_missed_was_executed_with_what_the_log_shows_of_it(
 async fn an_end_that_only_the_log_has_is_told() {
     let bench = ringing().await;
     let channel = channel_id("pbx1", "call-1");
-    // Before it is waited for, which is the only way to have it in the log and unseen.
+    // Past who waits for it, into the log alone.
     let end = format!(
         "Event: OriginateResponse\r\nPrivilege: call,all\r\nResponse: Failure\r\nChannel: Local/1@s\r\n\
          Reason: 5\r\nUniqueid: {channel}\r\n\r\n"
     );
-    bench.sim.emit(end);
-    bench.until_on_disk("\"Event\":\"OriginateResponse\"").await;
     let cut = async {
         bench.until_on_disk(&format!("\"Uniqueid\":\"{channel}\",\"Linkedid\"")).await;
+        bench.log(&end);
+        bench.until_on_disk("\"Event\":\"OriginateResponse\"").await;
         bench.sim.refuse().await.expect("refuses");
         bench.sim.drop_sessions();
     };

@@ -67,7 +67,7 @@ mod tests {
         };
         for (id, limits) in [("a", vec!["trunk-a".to_owned(), "all".to_owned()]), ("b", Vec::new())] {
             journal.claim(id, &command, None).expect("claims");
-            journal.sending_call(id, Some(&format!("channel-{id}")), &limits).expect("records");
+            journal.sending_call(id, Some(&format!("channel-{id}")), &limits, None).expect("records");
         }
         let (sent_at, limits) = journal.paced("pbx1", "channel-a").expect("reads").expect("counted");
         assert_eq!(limits, ["trunk-a", "all"]);

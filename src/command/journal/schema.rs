@@ -5,6 +5,7 @@
 //! | 1 | the table |
 //! | 2 | `channel_id`, the ChannelId of an Originate; `pace`, the limits that count its call (a JSON array of names); `nonce`, what its shared claim is recognised by |
 //! | 3 | `durable`, whether the command's bus delivers it again; what was there before counts as such |
+//! | 4 | `log_from`, the number in its server's log before which nothing of the command stands; `NULL`: nobody knows |
 //!
 //! Each step is one transaction: a process that dies in it leaves the version before or the one after.
 
@@ -13,7 +14,7 @@ use rusqlite::Connection;
 use super::JournalError;
 
 /// The version that this amibus reads and writes (`PRAGMA user_version`).
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 
 const PRAGMAS: &str = "
     PRAGMA journal_mode = WAL;
@@ -56,6 +57,12 @@ const TO_3: &str = "
     PRAGMA user_version = 3;
 ";
 
+const TO_4: &str = "
+    ALTER TABLE command ADD COLUMN log_from INTEGER;
+    CREATE INDEX command_unpublished ON command (id) WHERE state = 'done' AND body IS NULL;
+    PRAGMA user_version = 4;
+";
+
 /// Makes what is missing.
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), JournalError> {
     connection.execute_batch(PRAGMAS)?;
@@ -63,7 +70,7 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), JournalError> {
     if found > VERSION {
         return Err(JournalError::Newer { found });
     }
-    for (version, step) in [(1, TO_1), (2, TO_2), (3, TO_3)] {
+    for (version, step) in [(1, TO_1), (2, TO_2), (3, TO_3), (4, TO_4)] {
         if found < version {
             let transaction = connection.transaction()?;
             transaction.execute_batch(step)?;
@@ -103,7 +110,7 @@ mod tests {
     #[test]
     fn a_journal_of_a_newer_amibus_is_left_alone() {
         let mut connection = Connection::open_in_memory().expect("opens");
-        connection.execute_batch("PRAGMA user_version = 4").expect("sets");
-        assert!(matches!(prepare(&mut connection), Err(JournalError::Newer { found: 4 })));
+        connection.execute_batch("PRAGMA user_version = 5").expect("sets");
+        assert!(matches!(prepare(&mut connection), Err(JournalError::Newer { found: 5 })));
     }
 }

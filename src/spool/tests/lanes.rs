@@ -1,6 +1,7 @@
 //! The whole spool with its threads, on the real disk.
 
 use std::{
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -10,6 +11,7 @@ use crate::spool::{
     Batch, OpenError, Options, Reader, Reason, Spool,
     inspect::{ReplayError, inspect, replay, verify},
     open,
+    scan::{Since, payloads},
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -313,4 +315,50 @@ async fn a_spool_whose_records_all_went_still_knows_when_the_last_came() {
     let recovery = opened.recovery();
     assert!(recovery.last.is_some_and(|at| at >= before && at <= last), "{recovery:?}");
     assert_eq!((recovery.next, recovery.damages.len()), (101, 0));
+}
+
+/// The numbers of the records in the files, from `number` on, and the number behind the last one.
+fn found(dir: &tempfile::TempDir, number: u64) -> (Vec<u64>, u64) {
+    let (mut all, since) = (Vec::new(), Since { number, at: SystemTime::UNIX_EPOCH });
+    let decode = decode();
+    let behind = payloads(dir.path(), since, |payload| {
+        let message = decode(payload.to_vec().into()).expect("a message");
+        all.push(super::rig::number(&message));
+        ControlFlow::Continue(())
+    });
+    (all, behind.expect("reads"))
+}
+
+#[tokio::test]
+async fn what_is_kept_for_look_ups_stays_after_every_bus_had_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let spool = start(&dir, Options { pinned: true, ..small() }, &["one"]);
+    let mut reader = spool.reader(0);
+    for _ in 0..300 {
+        append(&spool, 100);
+    }
+    assert_eq!(spool.next(), 301);
+    read(&mut reader, 300).await;
+    reader.commit(300);
+    // Longer than the ledger takes in both slots, and the removal behind it.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(found(&dir, 0), ((1..=300).collect(), 301), "nobody said what may go");
+    assert_eq!(found(&dir, 250), ((250..=300).collect(), 301));
+    assert_eq!(found(&dir, 400), (Vec::new(), 400));
+    spool.keep_from(200);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while found(&dir, 0).0.len() > 150 {
+        assert!(tokio::time::Instant::now() < deadline, "nothing goes");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (left, _) = found(&dir, 0);
+    assert!(left.first().is_some_and(|first| *first <= 200), "{:?}", left.first());
+    // Its limit holds all the same, to within a segment.
+    let large = 20 << 10;
+    for _ in 0..100 {
+        append(&spool, large);
+        read(&mut reader, 1).await;
+        reader.commit(1);
+    }
+    assert!(spool.status().bytes <= small().max_bytes + 2 * large as u64, "{:?}", spool.status());
 }

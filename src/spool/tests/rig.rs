@@ -50,6 +50,7 @@ pub(super) fn small() -> Options {
         flush_interval: std::time::Duration::from_secs(1),
         buffer_bytes: 64 << 10,
         cache_bytes: 4096,
+        pinned: false,
     }
 }
 
