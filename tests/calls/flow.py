@@ -1,8 +1,9 @@
 """Publishes commands and stores the replies: flow.py nats|jetstream|kafka ADDRESS PREFIX RATE PLAN FILE
 
 Each line of PLAN is the JSON of one command; they are published in this order, RATE of them a second at most, each until the bus has
-said that it keeps it. Says "ready" before the first and "sent" after the last, and stores replies until it is killed. Lines of FILE,
-their words separated by tabs, times in microseconds since 1970:
+said that it keeps it, and none any more once there is a file beside FILE that ends in `.end` instead. Says "ready" before the first and
+"sent" after the last, and stores replies until it is killed. Lines of FILE, their words separated by tabs, times in microseconds since
+1970:
 
     P  DELIVERY  COMMAND  TIME                         the bus keeps the command, which was first tried at TIME;
                                                        DELIVERY is the number of its line in PLAN
@@ -17,6 +18,7 @@ import sys
 import time
 import uuid
 import zlib
+from pathlib import Path
 
 TRY_SECONDS = 2
 
@@ -24,6 +26,10 @@ TRY_SECONDS = 2
 class Store:
     def __init__(self, path):
         self.file = open(path, "a", buffering=1)
+        self.end = Path(path).with_suffix(".end")
+
+    def is_to_end(self):
+        return self.end.exists()
 
     def keep(self, *words):
         self.file.write("\t".join(str(word) for word in words) + "\n")
@@ -81,6 +87,8 @@ async def jetstream(address, prefix, pace, plan, store, requests=False):
     say("ready")
     for delivery, (command, body) in enumerate(plan):
         await asyncio.sleep(pace.wait())
+        if store.is_to_end():
+            break
         subject, begun = f"{prefix}.command.{command['server']}.{command['action']}", micros()
         while True:
             try:
@@ -124,6 +132,8 @@ def kafka(address, prefix, pace, plan, store):
         until = time.monotonic() + pace.wait()
         while time.monotonic() < until:
             read()
+        if store.is_to_end():
+            break
 
         def kept(error, _message, delivery=delivery, command=command, begun=micros()):
             assert error is None, error

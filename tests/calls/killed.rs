@@ -6,9 +6,10 @@ use amibus_services::Version;
 
 use super::brokers::brokers;
 use super::extent::{Chance, is_long, times};
+use super::flow::Bus;
 use super::judge::Demands;
 use super::pbx::Pbx;
-use super::rig::{Bus, Rig, originates};
+use super::rig::Rig;
 use super::table::Row;
 
 /// How long a call lasts, in seconds: two starts of amibus and more.
@@ -37,9 +38,8 @@ fn killed(bus: Bus) {
     let mut chance = Chance::new();
     row.note(format!("seed {}", chance.seed()));
     let mut rig = Rig::start(&brokers, &format!("killed-{}", bus.name()), Pbx::start(Version::V22), "");
-    let (count, rate) = if is_long() { (5_000, 25) } else { (200, 20) };
-    rig.send(&brokers, bus, &originates("call", count, CALL_SECONDS), rate);
-    let mut amid = 0;
+    let (least, rate) = if is_long() { (5_000, 25) } else { (200, 20) };
+    rig.send_until_ended(&brokers, bus, "call", CALL_SECONDS, rate);
     for round in 0..times {
         if round % 2 == 0 {
             rig.wait_for_progress(PROGRESS);
@@ -47,10 +47,9 @@ fn killed(bus: Bus) {
         } else {
             thread::sleep(chance.pause(0, EARLY_MILLIS));
         }
-        amid += u32::from(!rig.is_sent() || rig.told() < count);
         rig.kill_amibus();
     }
-    row.note(format!("{amid} of the kills with commands on their way"));
+    rig.end_flows(least);
     row.end(&rig.verdict(Demands {
         calls_outlive_faults: true,
         all_answered: true,

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `judge` | what must hold, and whether it did; tested on doctored evidence |
 //! | `pbx`, `wiretap` | real Asterisks that write down each call; the wire to them, and what was sent over it |
-//! | `flow.py`, `outcomes.py`, `stores` | senders and consumers in Python, and what they stored |
-//! | `rig` | one amibus between them, and what is done to it |
+//! | `flow`, `flow.py`, `outcomes.py`, `stores` | senders and consumers in Python, and what they stored |
+//! | `rig`, `pair` | one amibus between them, and what is done to it; two beside each other |
 //! | `table` | a row a fault |
 //! | `killed`, `steps`, `others_die`, `thrice`, `two`, `apart` | the faults |
 //! | `pace` | a batch, and what is beside it |
@@ -20,6 +20,7 @@ mod brokers;
 #[path = "../faults/extent.rs"]
 #[allow(dead_code, reason = "the faults use more of it")]
 mod extent;
+mod flow;
 mod judge;
 mod killed;
 #[path = "../faults/netns.rs"]
@@ -27,6 +28,7 @@ mod killed;
 mod netns;
 mod others_die;
 mod pace;
+mod pair;
 #[path = "../faults/paper.rs"]
 mod paper;
 mod pbx;

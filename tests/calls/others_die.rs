@@ -7,16 +7,17 @@ use amibus_services::Version;
 
 use super::brokers::{Which, brokers};
 use super::extent::{Chance, seconds, times};
+use super::flow::Bus;
 use super::judge::Demands;
 use super::pbx::Pbx;
-use super::rig::{Bus, Rig, originates};
+use super::rig::Rig;
 use super::table::Row;
 
 /// How long a call lasts, in seconds.
 const CALL_SECONDS: u32 = 10;
 /// Originates a second, over each bus.
 const RATE: u32 = 10;
-/// Seconds of flow for each time, of which the fault takes the most.
+/// Seconds of flow for each time at least, of which the fault takes the most.
 const FLOW_SECONDS_PER_TIME: usize = 9;
 const PROGRESS: usize = 5;
 /// What a fault leaves of a call's evidence, and of the senders' ways.
@@ -118,14 +119,14 @@ fn during(
     let mut chance = Chance::new();
     row.note(format!("seed {}", chance.seed()));
     let mut rig = Rig::start(&brokers, name, Pbx::start(version), "");
-    let count = RATE as usize * FLOW_SECONDS_PER_TIME * times as usize;
     for bus in [Bus::JetStream, Bus::Kafka] {
-        rig.send(&brokers, bus, &originates(&format!("{name}-{}", bus.name()), count, CALL_SECONDS), RATE);
+        rig.send_until_ended(&brokers, bus, &format!("{name}-{}", bus.name()), CALL_SECONDS, RATE);
     }
     for _ in 0..times {
         rig.wait_for_progress(PROGRESS);
         thread::sleep(chance.pause(0, 1_000) + Duration::from_millis(200));
         rig.fault(|rig| what(rig, &mut brokers, &mut chance));
     }
+    rig.end_flows(RATE as usize * FLOW_SECONDS_PER_TIME * times as usize);
     row.end(&rig.verdict(demands));
 }

@@ -4,9 +4,10 @@ use amibus_services::Version;
 
 use super::brokers::brokers;
 use super::extent::is_long;
+use super::flow::{Bus, originates, pings};
 use super::judge::Demands;
 use super::pbx::Pbx;
-use super::rig::{Bus, Rig, originates, pings};
+use super::rig::Rig;
 use super::table::Row;
 
 /// The pace, in calls a second.

@@ -9,13 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use amibus_services::{Process, Program, Python};
-use serde_json::json;
 
 use super::brokers::Brokers;
+use super::flow::{Bus, Flow, PING, PLENTY, originates};
 use super::judge::{Delivery, Demands, Evidence, Fault, Place, Verdict, judge};
 use super::pbx::Pbx;
 use super::stores;
-use super::wiretap::{VARIABLE, micros};
+use super::wiretap::micros;
 
 /// How long anything that must happen may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,37 +30,6 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// For the configuration: claims are not shared.
 pub(super) const APART: &str = "# apart\n";
-
-/// What the ids of commands begin with that are no calls.
-pub(super) const PING: &str = "ping";
-
-/// How commands come in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bus {
-    /// Requests, which nobody keeps.
-    Nats,
-    JetStream,
-    Kafka,
-}
-
-impl Bus {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Nats => "nats",
-            Self::JetStream => "jetstream",
-            Self::Kafka => "kafka",
-        }
-    }
-}
-
-/// A sender at work.
-pub(super) struct Flow {
-    python: Python,
-    file: PathBuf,
-    commands: usize,
-    /// Commands a second.
-    rate: u32,
-}
 
 /// All of it.
 pub(super) struct Rig {
@@ -152,31 +121,29 @@ impl Rig {
 
     /// Publishes these commands (JSON) over a bus at a pace, and goes on while it does.
     pub(super) fn send(&mut self, brokers: &Brokers, bus: Bus, commands: &[String], rate: u32) {
-        let number = self.flows.len();
-        let plan = self.directory.join(format!("plan-{number}"));
-        let file = self.directory.join(format!("flow-{number}.tsv"));
-        fs::write(&plan, commands.iter().map(|line| format!("{line}\n")).collect::<String>())
-            .expect("a plan");
         let address = match bus {
             Bus::Nats | Bus::JetStream => brokers.nats.url(),
             Bus::Kafka => brokers.kafka_address(),
         };
-        let (plan, store) = (plan.display().to_string(), file.display().to_string());
-        let words = [bus.name(), &address, &self.name, &rate.to_string(), &plan, &store];
-        let python = Python::spawn(script("flow.py"), &words);
-        assert_eq!(python.line(PATIENCE).as_deref(), Some("ready"));
-        self.flows.push(Flow { python, file, commands: commands.len(), rate });
+        let plan = self.directory.join(format!("plan-{}", self.flows.len()));
+        self.flows.push(Flow::start(bus, &address, &self.name, &plan, commands, rate));
     }
 
-    /// Waits until all that was to be published is kept by its bus: so long beyond what its pace needs.
-    pub(super) fn wait_until_sent(&self, beyond: Duration) {
-        for flow in &self.flows {
-            let left = flow.commands.saturating_sub(stores::flow(&flow.file, 0).0.len());
-            if left > 0 {
-                let within = beyond + Duration::from_secs(left as u64 / u64::from(flow.rate));
-                assert_eq!(flow.python.line(within).as_deref(), Some("sent"));
-            }
-        }
+    /// As [`Self::send`], of calls that last so many seconds, until the flows are ended.
+    pub(super) fn send_until_ended(
+        &mut self,
+        brokers: &Brokers,
+        bus: Bus,
+        name: &str,
+        seconds: u32,
+        rate: u32,
+    ) {
+        self.send(brokers, bus, &originates(name, PLENTY, seconds), rate);
+    }
+
+    /// Ends the flows, each once it has published `least` commands.
+    pub(super) fn end_flows(&mut self, least: usize) {
+        self.flows.iter_mut().for_each(|flow| flow.end_after(least, SETTLED));
     }
 
     /// How many commands have an outcome on both buses.
@@ -194,18 +161,13 @@ impl Rig {
 
     /// How many replies the newest sender got.
     pub(super) fn last_replies(&self) -> usize {
-        self.flows.last().map_or(0, |flow| stores::flow(&flow.file, 0).1.len())
+        self.flows.last().map_or(0, |flow| flow.stored(0).1.len())
     }
 
-    /// Whether all that was to be sent is.
-    pub(super) fn is_sent(&self) -> bool {
-        self.flows.iter().all(|flow| stores::flow(&flow.file, 0).0.len() >= flow.commands)
-    }
-
-    /// Waits until so many more commands have an outcome on both buses, or all have been sent.
+    /// Waits until so many more commands have an outcome on both buses.
     pub(super) fn wait_for_progress(&self, more: usize) {
         let wanted = self.told() + more;
-        wait("progress on both buses", SETTLED, || self.told() >= wanted || self.is_sent());
+        wait("progress on both buses", SETTLED, || self.told() >= wanted);
     }
 
     /// kill -9 of amibus, and a new start.
@@ -246,7 +208,7 @@ impl Rig {
     /// How long the reply took to each command of the newest sender, in microseconds; `None` where none has come.
     pub(super) fn last_latencies(&self) -> Vec<Option<u64>> {
         let Some(flow) = self.flows.last() else { return Vec::new() };
-        let (deliveries, replies, _) = stores::flow(&flow.file, 0);
+        let (deliveries, replies, _) = flow.stored(0);
         let reply = |delivery: &Delivery| {
             let told = replies.iter().find(|told| told.place == Place::Reply(delivery.number))?;
             Some(told.at?.saturating_sub(delivery.at))
@@ -264,10 +226,10 @@ impl Rig {
         };
         let mut number = 0;
         for flow in &self.flows {
-            let (deliveries, replies, next) = stores::flow(&flow.file, number);
+            let (deliveries, replies, next) = flow.stored(number);
             evidence.deliveries.extend(deliveries);
             evidence.told.extend(replies);
-            number = next.max(number + flow.commands as u64);
+            number = next.max(number + flow.commands() as u64);
         }
         for ((_, file), place) in self.consumers.iter().zip(stores::PLACES) {
             stores::consumer(file, place, &mut evidence);
@@ -279,7 +241,7 @@ impl Rig {
 
     /// What the judge says, once all have an outcome and nothing new comes, or nothing will come any more.
     pub(super) fn verdict(&self, demands: Demands) -> Verdict {
-        self.wait_until_sent(SETTLED);
+        self.flows.iter().for_each(|flow| flow.wait_until_sent(SETTLED));
         let (mut seen, mut since) = (0, Instant::now());
         loop {
             let evidence = self.evidence();
@@ -305,29 +267,6 @@ pub(super) fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool)
         assert!(Instant::now() < deadline, "{what} did not happen within {within:?}");
         thread::sleep(POLL);
     }
-}
-
-/// Originates of calls that last so many seconds; their ids begin with `name`.
-pub(super) fn originates(name: &str, count: usize, seconds: impl std::fmt::Display) -> Vec<String> {
-    let one = |n| {
-        let id = format!("{name}-{n}");
-        json!({
-            "id": id, "server": "pbx", "action": "Originate",
-            "fields": {
-                "Channel": format!("Local/9{seconds}@calls/n"), "Context": "calls", "Exten": "leg", "Priority": 1,
-                "Variable": { VARIABLE: id },
-            },
-        })
-        .to_string()
-    };
-    (0..count).map(one).collect()
-}
-
-/// Commands that bring no call.
-pub(super) fn pings(name: &str, count: usize) -> Vec<String> {
-    let one =
-        |n| json!({ "id": format!("{PING}-{name}-{n}"), "server": "pbx", "action": "Ping" }).to_string();
-    (0..count).map(one).collect()
 }
 
 /// Whether amibus has ended by itself.
@@ -417,6 +356,6 @@ pub(super) fn get(process: &Process, path: &str) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
 }
 
-fn script(name: &str) -> PathBuf {
+pub(super) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/calls").join(name)
 }

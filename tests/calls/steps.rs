@@ -7,9 +7,10 @@ use amibus_services::Version;
 
 use super::brokers::{Brokers, brokers};
 use super::extent::{is_long, times};
+use super::flow::{Bus, originates};
 use super::judge::Demands;
 use super::pbx::Pbx;
-use super::rig::{APART, Bus, PATIENCE, Rig, originates, wait};
+use super::rig::{APART, PATIENCE, Rig, wait};
 use super::table::Row;
 
 /// How long a call lasts, in seconds: longer than amibus needs to start and to look for it.

@@ -4,9 +4,10 @@ use amibus_services::Version;
 
 use super::brokers::brokers;
 use super::extent::{Chance, is_long};
+use super::flow::{Bus, originates};
 use super::judge::Demands;
 use super::pbx::Pbx;
-use super::rig::{Bus, Rig, originates};
+use super::rig::Rig;
 use super::table::Row;
 
 const DELIVERIES: usize = 3;
