@@ -116,24 +116,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::command::decode::{Command, Wait};
+    use crate::command::testing::originate;
 
     #[test]
     fn a_claim_has_its_nonce_and_tells_whether_it_comes_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("commands.sqlite");
         let journal = Journal::open(&path, Duration::from_secs(3600)).expect("opens");
-        let command = Command {
-            id: None,
-            server: "pbx1".into(),
-            action: "Originate".into(),
-            deadline: None,
-            wait: Wait::Response,
-            headers: Vec::new(),
-            payload_hash: "h".into(),
-        };
         for (id, durable) in [("kept", true), ("asked", false)] {
-            journal.claim_from(id, &command, Some("me"), durable).expect("claims");
+            journal.claim_from(id, &originate(), Some("me"), durable).expect("claims");
             let owned = journal.owned(id).expect("reads").expect("claimed");
             assert_eq!((owned.nonce.len(), &*owned.payload_hash), (32, "h"));
             assert_eq!(journal.owned(id).expect("reads"), Some(owned), "the same each time");

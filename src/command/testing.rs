@@ -37,6 +37,10 @@ pub(super) fn command() -> Command {
     }
 }
 
+pub(super) fn originate() -> Command {
+    Command { action: "Originate".into(), ..command() }
+}
+
 /// Of one server, `pbx1`, that is away. A segment of its spool takes a few records.
 pub(super) fn engine(dir: &Path) -> (Arc<Engine>, Arc<Spool>) {
     let journal = Journal::open(&dir.join("commands.sqlite"), PATIENCE).expect("opens");

@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amibus_contract::{Request, Scope, conformance::Rig};
+use amibus_contract::{Inlet, Request, Scope, SharedBridge, conformance::Rig};
 use futures_util::future::join_all;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
     producer::{FutureProducer, FutureRecord, Producer},
 };
+use tempfile::TempDir;
 
 use crate::{
     commands::{inlet, is_quiet, next},
@@ -132,38 +133,57 @@ impl Drop for Other {
     }
 }
 
+/// The member that has the partition next, and what came to it of the six commands: all but the one that is done.
+struct Heir {
+    came: BTreeMap<usize, Request>,
+    inlet: Box<dyn Inlet>,
+    _bridge: SharedBridge,
+    other: Other,
+    directory: TempDir,
+    _rig: KafkaRig,
+}
+
+impl Heir {
+    /// After a member in a process of its own (which runs this `test`) had begun its part and got this signal.
+    async fn after(signal: &str, test: &str) -> Self {
+        let rig = impatient(1).await;
+        send(&rig, 6).await;
+        let directory = tempfile::tempdir().expect("a directory");
+        let other = Other::start(&rig, test, directory.path());
+        wait_for(&directory.path().join("told")).await;
+        other.signal(signal);
+        let bridge = rig.bridge();
+        let mut inlet = inlet(&rig, &bridge).await;
+        let mut came = BTreeMap::new();
+        for _ in 0..5 {
+            let request = next(&mut *inlet).await;
+            came.insert(number(&request), request);
+        }
+        Self { came, inlet, _bridge: bridge, other, directory, _rig: rig }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_member_had_begun_is_told_to_the_next() {
     if is_member().await {
         return;
     }
-    let rig = impatient(1).await;
-    send(&rig, 6).await;
-    let directory = tempfile::tempdir().expect("a directory");
     let test = "begun::what_a_killed_member_had_begun_is_told_to_the_next";
-    let other = Other::start(&rig, test, directory.path());
-    wait_for(&directory.path().join("told")).await;
-    other.signal("-KILL");
-    let bridge = rig.bridge();
-    let mut inlet = inlet(&rig, &bridge).await;
-    let mut came = BTreeMap::new();
-    for _ in 0..5 {
-        let request = next(&mut *inlet).await;
-        came.insert(number(&request), request);
-    }
+    let mut heir = Heir::after("-KILL", test).await;
+    let (came, inlet) = (&mut heir.came, &mut *heir.inlet);
     let begun: Vec<(usize, bool)> = came.iter().map(|(n, request)| (*n, begun_before(request))).collect();
     assert_eq!(begun, [(0, true), (2, true), (3, false), (4, false), (5, true)]);
     assert!(!begin(&came[&0]).await, "it is not begun again");
     assert!(begin(&came[&3]).await, "it is ours");
     // Given back and come again, it is still what somebody had begun.
     came.remove(&2);
-    let again = next(&mut *inlet).await;
+    let again = next(inlet).await;
     assert_eq!((number(&again), begun_before(&again)), (2, true));
     again.handle.acknowledge().await.expect("committed");
-    for request in came.into_values() {
+    for request in std::mem::take(came).into_values() {
         request.handle.acknowledge().await.expect("committed");
     }
-    is_quiet(&mut *inlet).await;
+    is_quiet(inlet).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,20 +191,8 @@ async fn a_member_that_was_expelled_can_begin_nothing() {
     if is_member().await {
         return;
     }
-    let rig = impatient(1).await;
-    send(&rig, 6).await;
-    let directory = tempfile::tempdir().expect("a directory");
     let test = "begun::a_member_that_was_expelled_can_begin_nothing";
-    let other = Other::start(&rig, test, directory.path());
-    wait_for(&directory.path().join("told")).await;
-    other.signal("-STOP");
-    let bridge = rig.bridge();
-    let mut inlet = inlet(&rig, &bridge).await;
-    let mut came = BTreeMap::new();
-    for _ in 0..5 {
-        let request = next(&mut *inlet).await;
-        came.insert(number(&request), request);
-    }
+    let Heir { came, other, directory, .. } = &Heir::after("-STOP", test).await;
     std::fs::write(directory.path().join("go"), "").expect("told");
     other.signal("-CONT");
     wait_for(&directory.path().join("answer")).await;

@@ -1,5 +1,7 @@
 //! `amibus check --connect`: tries the bus and says what was found.
 
+use std::sync::Arc;
+
 use amibus_contract::Fault;
 use async_nats::jetstream::{
     Context,
@@ -149,8 +151,7 @@ async fn repeats(
     Ok(())
 }
 
-/// Whether we may publish. The stream is told to expect another name, so it refuses what we send, and keeps nothing;
-/// the permission is looked at before.
+/// Whether we may publish.
 async fn may_publish(
     context: &Context,
     settings: &Settings,
@@ -159,29 +160,12 @@ async fn may_publish(
 ) -> Result<(), Fault> {
     for word in subjects::KEPT {
         let subject = format!("{}.{word}.{CHECK_SERVER}.check", settings.prefix);
-        let before = dialled.refused_so_far();
-        let publish = PublishMessage::build().payload("{}".into()).expected_stream(NO_STREAM);
-        let refused = dialled.refused(before, |said| said.contains(&format!("\"{subject}\"")));
-        let tried = async {
-            match context.send_publish(subject.clone(), publish).await {
-                Ok(ack) => ack.await.map(drop),
-                Err(error) => Err(error),
+        match refusal(context, dialled, &subject).await? {
+            None => lines.push(format!("may publish to {}.{word}.>", settings.prefix)),
+            Some(said) if word == "dead" => {
+                lines.push(format!("warning: {said}: what is set aside is lost"));
             }
-        };
-        tokio::select! {
-            biased;
-            tried = tried => match tried {
-                Err(error) if error.kind() == PublishErrorKind::TimedOut => {
-                    return Err(faults::publishing(&error, &subject));
-                }
-                // Refused as it was asked for.
-                _ => lines.push(format!("may publish to {}.{word}.>", settings.prefix)),
-            },
-            said = refused => match word {
-                "dead" => lines.push(format!("warning: {said}: what is set aside is lost")),
-                _ => return Err(faults::forbidden(&said)),
-            },
-            () = dialled.lost() => return Err(faults::lost()),
+            Some(said) => return Err(faults::forbidden(&said)),
         }
     }
     Ok(())
@@ -218,8 +202,7 @@ async fn take_commands(
     Ok(())
 }
 
-/// The bucket of the claims, and whether we may write there: what is tried expects another stream, is refused, and
-/// leaves nothing behind.
+/// The bucket of the claims, and whether we may write there.
 async fn claims(
     context: &Context,
     wanted: &ClaimSettings,
@@ -247,12 +230,20 @@ async fn claims(
             wanted.bucket
         ));
     }
-    let subject = wanted.subject(CHECK_SERVER);
+    match refusal(context, dialled, &wanted.subject(CHECK_SERVER)).await? {
+        None => Ok(()),
+        Some(said) => Err(faults::forbidden(&said)),
+    }
+}
+
+/// How the server refuses us to publish to this subject, if it does. The stream is told to expect another name, so it
+/// refuses what we send, and keeps nothing; the permission is looked at before.
+async fn refusal(context: &Context, dialled: &Dialled, subject: &str) -> Result<Option<Arc<str>>, Fault> {
     let before = dialled.refused_so_far();
     let publish = PublishMessage::build().payload("{}".into()).expected_stream(NO_STREAM);
     let refused = dialled.refused(before, |said| said.contains(&format!("\"{subject}\"")));
     let tried = async {
-        match context.send_publish(subject.clone(), publish).await {
+        match context.send_publish(subject.to_owned(), publish).await {
             Ok(ack) => ack.await.map(drop),
             Err(error) => Err(error),
         }
@@ -260,11 +251,11 @@ async fn claims(
     tokio::select! {
         biased;
         tried = tried => match tried {
-            Err(error) if error.kind() == PublishErrorKind::TimedOut => Err(faults::publishing(&error, &subject)),
+            Err(error) if error.kind() == PublishErrorKind::TimedOut => Err(faults::publishing(&error, subject)),
             // Refused as it was asked for.
-            _ => Ok(()),
+            _ => Ok(None),
         },
-        said = refused => Err(faults::forbidden(&said)),
+        said = refused => Ok(Some(said)),
         () = dialled.lost() => Err(faults::lost()),
     }
 }

@@ -144,22 +144,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::command::{
-        decode::{Command, Wait},
-        journal::Claim,
-    };
-
-    fn command() -> Command {
-        Command {
-            id: None,
-            server: "pbx1".into(),
-            action: "Ping".into(),
-            deadline: None,
-            wait: Wait::Response,
-            headers: Vec::new(),
-            payload_hash: "h".into(),
-        }
-    }
+    use crate::command::{journal::Claim, testing::command};
 
     #[tokio::test]
     async fn all_that_waits_is_done_in_order_and_one_that_fails_hinders_no_other() {

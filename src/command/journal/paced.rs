@@ -49,24 +49,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::command::decode::{Command, Wait};
+    use crate::command::testing::originate;
 
     #[test]
     fn a_call_is_found_by_its_channel_with_the_limits_that_count_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("commands.sqlite");
         let journal = Journal::open(&path, Duration::from_secs(3600)).expect("opens");
-        let command = Command {
-            id: None,
-            server: "pbx1".into(),
-            action: "Originate".into(),
-            deadline: None,
-            wait: Wait::Response,
-            headers: Vec::new(),
-            payload_hash: "h".into(),
-        };
         for (id, limits) in [("a", vec!["trunk-a".to_owned(), "all".to_owned()]), ("b", Vec::new())] {
-            journal.claim(id, &command, None).expect("claims");
+            journal.claim(id, &originate(), None).expect("claims");
             journal.sending_call(id, Some(&format!("channel-{id}")), &limits, None).expect("records");
         }
         let (sent_at, limits) = journal.paced("pbx1", "channel-a").expect("reads").expect("counted");

@@ -1,18 +1,10 @@
 //! What a process finds of the one before.
 
 use super::*;
-use crate::command::decode::Wait;
+use crate::command::testing::originate;
 
 fn command(hash: &str) -> Command {
-    Command {
-        id: None,
-        server: "pbx1".into(),
-        action: "Originate".into(),
-        deadline: None,
-        wait: Wait::Response,
-        headers: Vec::new(),
-        payload_hash: hash.into(),
-    }
+    Command { payload_hash: hash.into(), ..originate() }
 }
 
 fn open(dir: &Path) -> Journal {
