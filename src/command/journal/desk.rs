@@ -17,9 +17,13 @@ const QUEUED_WORKS: usize = 1024;
 /// The most works that share a sync.
 const BATCH_WORKS: usize = 256;
 
+/// Why nothing is done while the disk does not even take back what it did not take.
+const STUCK: &str = "the disk did not take what came before, and it could not be taken back yet";
+
 /// Tells whoever asked, once it is known whether the batch is on disk.
 type Tell = Box<dyn FnOnce(Result<(), &str>) + Send>;
-type Work = Box<dyn FnOnce(&Journal) -> Tell + Send>;
+/// Done with the journal, or not at all.
+type Work = Box<dyn FnOnce(Option<&Journal>) -> Tell + Send>;
 
 /// The way to that thread. It ends with the last of these.
 #[derive(Clone, Debug)]
@@ -46,7 +50,8 @@ impl Desk {
     ) -> Result<T, JournalError> {
         let (tell, told) = oneshot::channel();
         let work: Work = Box::new(move |journal| {
-            let result = catch_unwind(AssertUnwindSafe(|| work(journal)));
+            let refused = || Err(JournalError::NotKept(STUCK.to_owned()));
+            let result = catch_unwind(AssertUnwindSafe(|| journal.map_or_else(refused, work)));
             Box::new(move |kept| {
                 let told = match (result, kept) {
                     (Ok(result), Ok(())) => Ok(result),
@@ -89,11 +94,16 @@ fn run(journal: &Journal, mut waiting: mpsc::Receiver<Work>) {
         {
             works.push(next);
         }
+        // Within a transaction that nobody will commit, what is told would not be on disk.
+        if journal.take_back().is_err() {
+            works.into_iter().for_each(|work| work(None)(Ok(())));
+            continue;
+        }
         // Where none can be begun, each stands for itself.
         if works.len() > 1 && journal.begin().is_ok() {
             together(journal, works);
         } else {
-            works.into_iter().for_each(|work| work(journal)(Ok(())));
+            works.into_iter().for_each(|work| work(Some(journal))(Ok(())));
         }
     }
 }
@@ -103,11 +113,11 @@ fn together(journal: &Journal, works: Vec<Work>) {
     let mut done = Vec::with_capacity(works.len());
     let mut works = works.into_iter();
     for work in works.by_ref() {
-        done.push(work(journal));
+        done.push(work(Some(journal)));
         // SQLite takes a whole transaction back where the disk is full or fails.
         if !journal.is_begun() {
             done.drain(..).for_each(|tell| tell(Err("the disk did not take it")));
-            return works.for_each(|work| work(journal)(Ok(())));
+            return works.for_each(|work| work(Some(journal))(Ok(())));
         }
     }
     match journal.commit() {
@@ -128,14 +138,14 @@ impl Journal {
         !self.lock().is_autocommit()
     }
 
-    /// Afterwards, nothing is begun in any case.
     fn commit(&self) -> Result<(), JournalError> {
+        Ok(self.lock().execute_batch("COMMIT")?)
+    }
+
+    /// Ends what was begun and could not be committed.
+    fn take_back(&self) -> Result<(), JournalError> {
         let connection = self.lock();
-        let committed = connection.execute_batch("COMMIT");
-        if committed.is_err() && !connection.is_autocommit() {
-            connection.execute_batch("ROLLBACK")?;
-        }
-        Ok(committed?)
+        if connection.is_autocommit() { Ok(()) } else { Ok(connection.execute_batch("ROLLBACK")?) }
     }
 }
 
@@ -189,6 +199,7 @@ mod tests {
         let (tell, told) = std::sync::mpsc::channel();
         let work = |id: &'static str, tell: std::sync::mpsc::Sender<_>| -> Work {
             Box::new(move |journal| {
+                let journal = journal.expect("it may be done");
                 let claimed = journal.claim(id, &command(), None);
                 if id == "b" {
                     // As SQLite does by itself when the disk is full.
@@ -206,5 +217,27 @@ mod tests {
         assert_eq!(journal.recorded("c", "h").expect("reads"), None);
         let claimed = journal.release("a").expect("reads");
         assert!(!claimed, "what nobody was told of is not there");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_committed_is_taken_back_before_anything_else() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("commands.sqlite");
+        let desk = Desk::start(Arc::new(Journal::open(&path, Duration::from_secs(3600)).expect("opens")));
+        // As after a commit that the disk refused, and a roll-back too.
+        let left = desk.work(|journal| {
+            journal.begin()?;
+            journal.claim("a", &command(), None)
+        });
+        assert_eq!(left.await.expect("done"), Claim::Ours);
+        assert_eq!(
+            desk.work(|journal| journal.claim("b", &command(), None)).await.expect("done"),
+            Claim::Ours
+        );
+        let other = rusqlite::Connection::open(&path).expect("opens");
+        let mut ids = other.prepare("SELECT id FROM command").expect("reads");
+        let ids: Vec<String> =
+            ids.query_map([], |row| row.get(0)).expect("reads").filter_map(Result::ok).collect();
+        assert_eq!(ids, ["b"], "what is told is on disk");
     }
 }
