@@ -52,16 +52,9 @@ impl Engine {
         data: &[u8],
         tell: impl FnOnce(),
     ) -> Result<Message, JournalError> {
-        let (own_id, own_data) = (id.to_owned(), data.to_vec());
-        let nonce = self
-            .blocking(move |journal| {
-                journal.done(&own_id, outcome, &own_data)?;
-                journal.owned(&own_id)
-            })
-            .await?
-            .map(|owned| owned.nonce)
-            .unwrap_or_default();
-        tell();
+        let own_id = id.to_owned();
+        let owned = self.blocking(move |journal| journal.owned(&own_id)).await?;
+        let nonce = owned.map(|owned| owned.nonce).unwrap_or_default();
         let notice = Notice {
             kind: Kind::Response,
             name: if action.is_empty() { "Unknown" } else { action },
@@ -73,8 +66,10 @@ impl Engine {
         let mut message = self.place(server).0.notice_aside(&nonce, &notice, SystemTime::now());
         // It has no place in the server's sequence.
         message.attributes.sequence = None;
-        let (own_id, body) = (id.to_owned(), message.body.clone());
-        self.blocking(move |journal| journal.published(&own_id, &body)).await?;
+        // In one: an outcome without its message is published by the next start.
+        let (own_id, own_data, body) = (id.to_owned(), data.to_vec(), message.body.clone());
+        self.blocking(move |journal| journal.done_and_told(&own_id, outcome, &own_data, &body)).await?;
+        tell();
         Ok(message)
     }
 }

@@ -1,7 +1,7 @@
 //! From a claim in the own journal to an outcome that is to be recorded: agreed on with the other amibus where claims
 //! are shared, and sent at most once.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use amibus_contract::Fault;
 use tracing::warn;
@@ -16,6 +16,7 @@ use super::{
     recover::is_read_only,
     response::Response,
     send::{Ended, Errand, deadline},
+    shared::{Seen, Shared},
     work::Working,
 };
 use crate::spool::scan::Since;
@@ -24,6 +25,8 @@ use crate::spool::scan::Since;
 enum Unfinished {
     /// It was not sent, and this says why.
     Answer(Arc<Answer>),
+    /// It was not sent here, but another amibus has it or ended it.
+    Elsewhere,
     /// It was not sent, and is left to its bus.
     Stopped,
     /// It was not sent: another amibus has it, or the store of claims did not answer.
@@ -44,6 +47,7 @@ impl Engine {
             return match self.errand(server, id, command, how, deadline, None).await {
                 Ok((response, _)) => self.finish(server, id, how, response, None).await.ok(),
                 Err(Unfinished::Answer(answer)) => Some(answer),
+                Err(Unfinished::Elsewhere) => None,
                 Err(Unfinished::Stopped) => {
                     self.taken_away(id, how).await;
                     None
@@ -69,6 +73,7 @@ impl Engine {
                         }
                     }
                     Err(Unfinished::Answer(answer)) => return Some(answer),
+                    Err(Unfinished::Elsewhere) => continue,
                     Err(Unfinished::Stopped) => Next::Stopped,
                     Err(Unfinished::NotClaimed(fault)) => {
                         match not_claimed(fault, how.durable, how.left).await {
@@ -82,8 +87,12 @@ impl Engine {
             match turn {
                 Next::Ours => {}
                 Next::Stopped => {
-                    if !how.durable {
+                    // Whoever is asked instead of us would wait for a claim of ours that nobody renews.
+                    let is_away = self.shared.as_ref().is_some_and(Shared::is_away);
+                    if !how.durable || ((hold.is_touched() || is_away) && !how.stop.is_cancelled()) {
                         self.left.add(id);
+                    } else {
+                        self.taken_away(id, how).await;
                     }
                     return None;
                 }
@@ -95,7 +104,10 @@ impl Engine {
                 Next::Rejected(error) => {
                     let response =
                         Response::of_error(Some(id.into()), &command.server, &command.action, error);
-                    return Some(self.unsent(server, id, response, how, Some(&hold)).await);
+                    match self.unsent(server, id, response, how, Some(&hold)).await {
+                        Ok(answer) => return Some(answer),
+                        Err(Elsewhere) => continue,
+                    }
                 }
             }
         }
@@ -116,7 +128,7 @@ impl Engine {
         let errand = Errand { settings, server, id, command, deadline, may_wait, arrival, stop };
         let begin = how.beginning(command, deadline);
         let marks = Marks { engine: self, server, id, hold, begin };
-        let since = Since { number: server.spool.next(), at: SystemTime::now() };
+        let since = Since::number(server.spool.next());
         // On the heap, as in `serve`: thousands may wait for their pace here.
         let run = Box::pin(async {
             match errand.run(&marks).await {
@@ -137,9 +149,10 @@ impl Engine {
             Ended::NotClaimed(fault) => Err(Unfinished::NotClaimed(fault)),
             Ended::Sent(response) => Ok((response, true)),
             Ended::Unsent(response) if response.outcome == Outcome::Expired => Ok((response, false)),
-            Ended::Unsent(response) => {
-                Err(Unfinished::Answer(self.unsent(server, id, response, how, hold).await))
-            }
+            Ended::Unsent(response) => Err(match self.unsent(server, id, response, how, hold).await {
+                Ok(answer) => Unfinished::Answer(answer),
+                Err(Elsewhere) => Unfinished::Elsewhere,
+            }),
         }
     }
 
@@ -156,6 +169,9 @@ impl Engine {
 
     /// Nothing was sent: the same id may be used again once the cause is gone. Our nonce is kept as long as the shared
     /// claim may have it.
+    ///
+    /// # Errors
+    /// That another amibus has this very command: then nobody may be told that it was not sent.
     async fn unsent(
         &self,
         server: &Server,
@@ -163,9 +179,18 @@ impl Engine {
         response: Response,
         how: &Circumstances<'_>,
         hold: Option<&Hold<'_>>,
-    ) -> Arc<Answer> {
+    ) -> Result<Arc<Answer>, Elsewhere> {
         let shared = match hold.filter(|hold| hold.is_touched()) {
-            Some(hold) => hold.release().await.map(drop),
+            Some(hold) => match hold.release().await {
+                Ok(Seen::Theirs(claimed, _)) if claimed.payload_hash == hold.payload_hash() => {
+                    return Err(Elsewhere);
+                }
+                Ok(Seen::Done(ending)) if ending.payload_hash == hold.payload_hash() => {
+                    return Err(Elsewhere);
+                }
+                Ok(_) => Ok(()),
+                Err(fault) => Err(fault),
+            },
             None => Ok(()),
         };
         let released = match shared {
@@ -181,7 +206,7 @@ impl Engine {
         if let Err(error) = released {
             warn!(id, %error, "a claim could not be released; it is tried again, or taken up when the command comes again");
         }
-        self.unclaimed(Some(server), response, None, how)
+        Ok(self.unclaimed(Some(server), response, None, how))
     }
 }
 

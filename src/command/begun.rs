@@ -24,12 +24,12 @@ use super::{
     decode::Command,
     engine::{Answer, Circumstances, Engine, Server},
     error::{Code, CommandError},
+    evidence,
     journal::Claim,
     recover::is_read_only,
     response::{Response, channel_id},
     send::{NotBegun, is_originate, until},
 };
-use crate::spool::scan::Since;
 
 /// How much longer than amibus wants to stay the bus may take to keep that a command is begun.
 const BEGUN_AFTER_STOP: Duration = Duration::from_secs(5);
@@ -139,7 +139,7 @@ impl Engine {
         let since = SystemTime::now().checked_sub(how.age).unwrap_or(SystemTime::UNIX_EPOCH);
         let event = match &channel {
             Some(channel) => {
-                let look = self.doubts.look(&command.server, server, channel, Since { number: 0, at: since });
+                let look = self.doubts.look(&command.server, server, channel, evidence::sent_at(since));
                 match how.left.run_until_cancelled(look).await {
                     Some(event) => event,
                     None => {

@@ -121,22 +121,38 @@ impl Doubts {
         if let Ok(found) = tell.try_recv() {
             return found;
         }
-        let doubts = std::mem::take(&mut *doubted.lock());
-        let wanted: Vec<String> = doubts.iter().map(|doubt| doubt.channel.clone()).collect();
-        let since = doubts.iter().map(|doubt| doubt.since).fold(since, Since::earlier);
-        let mut found = match self.place {
-            Place::Log => in_the_log(name, &server.spool_dir, since, wanted).await.0,
-            Place::LogAndLiveChannels => seek(name, server, since, wanted).await,
-        };
-        for doubt in doubts {
-            // Who leaves does not wait any more.
-            let _ = doubt.told.send(found.remove(&doubt.channel));
+        let (wanted, since) = doubted.all();
+        let mut found = Evidence::new();
+        if let Some(since) = since {
+            let wanted = wanted.clone();
+            found = match self.place {
+                Place::Log => in_the_log(name, &server.spool_dir, since, wanted).await.0,
+                Place::LogAndLiveChannels => seek(name, server, since, wanted).await,
+            };
         }
+        // One whose look is broken off leaves the others to the next.
+        doubted.tell(wanted.len(), &found);
         tell.await.ok().flatten()
     }
 }
 
 impl Doubted {
+    /// The channels of all who wait now, and from where the log is read for them; for who has the turn.
+    fn all(&self) -> (Vec<String>, Option<Since>) {
+        let mut waiting = self.lock();
+        waiting.retain(|doubt| !doubt.told.is_closed());
+        let since = waiting.iter().map(|doubt| doubt.since).reduce(Since::or);
+        (waiting.iter().map(|doubt| doubt.channel.clone()).collect(), since)
+    }
+
+    /// Answers the first `count` of those who wait: whoever came later stands behind them.
+    fn tell(&self, count: usize, found: &Evidence) {
+        for doubt in self.lock().drain(..count) {
+            // Who leaves does not wait any more.
+            let _ = doubt.told.send(found.get(&doubt.channel).cloned());
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Doubt>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -150,15 +166,12 @@ async fn seek(name: &str, server: &Server, since: Since, wanted: Vec<String>) ->
         return found;
     }
     match tokio::time::timeout(LOOK_UP_WAIT, living(name, server, &left)).await {
-        Ok(living) => {
-            found.extend(living);
-            // What ended in between has left its events in the log meanwhile.
-            tokio::time::sleep(SETTLED).await;
-            let since = Since { number: read, ..since };
-            found.extend(in_the_log(name, &server.spool_dir, since, left).await.0);
-        }
+        Ok(living) => found.extend(living),
         Err(_) => warn!(server = name, "the server is away: its live channels were not looked at"),
     }
+    // What ended in between, or was seen while actions were not answered, has left its events in the log meanwhile.
+    tokio::time::sleep(SETTLED).await;
+    found.extend(in_the_log(name, &server.spool_dir, Since::number(read), left).await.0);
     found
 }
 
@@ -171,7 +184,7 @@ pub(super) async fn in_the_log(name: &str, dir: &Path, since: Since, wanted: Vec
         Ok(Err(error)) => warn!(server = name, %error, "the spool cannot be searched for calls"),
         Err(error) => warn!(server = name, %error, "the spool could not be searched for calls"),
     }
-    (Evidence::new(), since.number)
+    (Evidence::new(), 0)
 }
 
 #[cfg(test)]
@@ -205,7 +218,7 @@ mod tests {
                 tokio::spawn(async move {
                     tokio::time::sleep(Duration::from_secs(n * 3)).await;
                     let (server, asked) = (engine.servers.get("pbx1").expect("configured"), Instant::now());
-                    let since = Since { number: 0, at: SystemTime::now() };
+                    let since = Since::time(SystemTime::now());
                     let found = engine.doubts.look("pbx1", server, &n.to_string(), since).await;
                     (found, asked.elapsed())
                 })
@@ -218,5 +231,69 @@ mod tests {
             assert!(took <= LONGEST_LOOK * LOOKS_AT_MOST + LOG, "{took:?}");
         }
         assert!(begun.elapsed() <= LONGEST_LOOK * LOOKS_AT_MOST + LOG, "one look for all that waited");
+    }
+
+    const CALL: &str = "amibus-call";
+
+    /// An engine in whose log an event of [`CALL`] stands, while its Asterisk is away.
+    async fn logged(dir: &std::path::Path) -> Arc<Engine> {
+        let (engine, spool) = testing::engine(dir);
+        let event = format!("Event: Newchannel\r\nChannel: Local/1@s\r\nUniqueid: {CALL}\r\n\r\n");
+        let origin = crate::writer::Origin { received: SystemTime::now(), boot: None, number: None };
+        let frame = amibus_ami::Frame::parse(event.as_bytes());
+        let server = engine.servers.get("pbx1").expect("configured");
+        let message = spool.append_read(|sequence| server.writer.event(frame, sequence, &origin));
+        assert!(message.attributes.sequence.is_some());
+        assert!(spool.in_a_file(spool.next() - 1).await);
+        engine
+    }
+
+    fn look(engine: &Arc<Engine>, channel: &'static str) -> tokio::task::JoinHandle<Option<Vec<u8>>> {
+        let engine = Arc::clone(engine);
+        tokio::spawn(async move {
+            let server = engine.servers.get("pbx1").expect("configured");
+            engine.doubts.look("pbx1", server, channel, Since::number(0)).await
+        })
+    }
+
+    /// Waits until so many are in doubt.
+    async fn waiting(engine: &Engine, count: usize) {
+        while engine.doubts.servers["pbx1"].lock().len() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_that_is_broken_off_costs_nobody_else_its_answer() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = logged(dir.path()).await;
+        let broken = look(&engine, "amibus-other");
+        waiting(&engine, 1).await;
+        let turn = engine.doubts.servers["pbx1"].turn.try_lock();
+        assert!(turn.is_err(), "it looks");
+        let looks = [look(&engine, CALL), look(&engine, CALL)];
+        waiting(&engine, 3).await;
+        broken.abort();
+        for look in looks {
+            let found = tokio::time::timeout(LOG, look).await.expect("in time").expect("it ends");
+            assert!(found.is_some(), "the log shows it");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_again_for_a_call_is_answered_as_who_left() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = logged(dir.path()).await;
+        let turn = engine.doubts.servers["pbx1"].turn.lock().await;
+        let left = look(&engine, CALL);
+        waiting(&engine, 1).await;
+        left.abort();
+        let again = [look(&engine, CALL), look(&engine, CALL)];
+        waiting(&engine, 3).await;
+        drop(turn);
+        for look in again {
+            let found = tokio::time::timeout(LOG, look).await.expect("in time").expect("it ends");
+            assert!(found.is_some(), "the log shows it");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::{
     io,
     ops::ControlFlow,
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use amibus_ami::Reply;
@@ -23,7 +23,7 @@ use crate::{
 
 /// What begins the Uniqueid of every channel that amibus chose, as it stands in an event's JSON.
 const OUR_UNIQUEID: &[u8] = b"\"Uniqueid\":\"amibus-";
-/// How much earlier than the recorded time of sending the log is read, for a clock that was set meanwhile.
+/// How much earlier than a time of sending the log is read, for clocks that differ or were set meanwhile.
 const CLOCK_MARGIN: Duration = Duration::from_secs(3600);
 
 /// Events that prove calls: by ChannelId, an event's `data` as JSON.
@@ -43,7 +43,12 @@ struct Data<'a> {
     uniqueid: Option<std::borrow::Cow<'a, str>>,
 }
 
-/// Looks in the spool of `dir` for the channels of `wanted`, from `since` on, its time taken with a margin. The
+/// Where the log is read for a call of which only the time is known at which it was sent, or one before it.
+pub(super) fn sent_at(at: SystemTime) -> Since {
+    Since::time(at.checked_sub(CLOCK_MARGIN).unwrap_or(SystemTime::UNIX_EPOCH))
+}
+
+/// Looks in the spool of `dir` for the channels of `wanted`, as far as `since` reads. The
 /// `OriginateResponse` counts more than other events, for it tells what became of the call. Answers also the number from
 /// which the next look may go on for what was not found.
 ///
@@ -53,7 +58,6 @@ pub(super) fn in_the_log(dir: &Path, since: Since, wanted: &[String]) -> io::Res
     let ours = memmem::Finder::new(OUR_UNIQUEID);
     let mut found: HashMap<&str, (bool, Vec<u8>)> = HashMap::new();
     let wanted: std::collections::HashSet<&str> = wanted.iter().map(String::as_str).collect();
-    let since = Since { at: since.at.checked_sub(CLOCK_MARGIN).unwrap_or(since.at), ..since };
     let read = scan::payloads(dir, since, |payload| {
         if ours.find(payload).is_none() {
             return ControlFlow::Continue(());

@@ -11,12 +11,12 @@ use tracing::warn;
 use super::{
     engine::{Engine, RECORD_RETRY, Server},
     error::{Code, CommandError, Outcome},
+    evidence,
     hold::Hold,
     journal::{JournalError, Open},
     response::{Response, channel_id},
     shared::{self, Claimed, Ending, Seen, Settled, Shared},
 };
-use crate::spool::scan::Since;
 
 /// How soon a command that another amibus sends is looked at again; doubled up to [`POLL_MAX`].
 const POLL_MIN: Duration = Duration::from_millis(50);
@@ -155,8 +155,9 @@ impl Engine {
         let event = match call.is_originate() {
             true => {
                 let channel = channel_id(&call.server, &call.id);
-                // It is its owner who knows a number, and in another log.
-                let since = Since { number: 0, at: call.sent_at.unwrap_or(SystemTime::UNIX_EPOCH) };
+                // Its owner knows a number, in another log, and a time, by another clock.
+                let before = SystemTime::now().checked_sub(self.takeover()).unwrap_or(SystemTime::UNIX_EPOCH);
+                let since = evidence::sent_at(call.sent_at.unwrap_or(SystemTime::UNIX_EPOCH).min(before));
                 self.doubts.look(&call.server, server, &channel, since).await
             }
             false => None,

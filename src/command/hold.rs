@@ -42,11 +42,20 @@ pub(super) struct Hold<'a> {
     taken: Mutex<Option<(u64, Moment)>>,
     /// Whether one that we tried to make may yet be made.
     loose: AtomicBool,
+    /// Whether we may have said how somebody else's command ended, and do not know it.
+    over: AtomicBool,
 }
 
 impl<'a> Hold<'a> {
     pub(super) fn new(shared: &'a Shared, key: String, owned: Owned) -> Self {
-        Self { shared, key, owned, taken: Mutex::new(None), loose: AtomicBool::new(false) }
+        Self {
+            shared,
+            key,
+            owned,
+            taken: Mutex::new(None),
+            loose: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        }
     }
 }
 
@@ -150,7 +159,12 @@ impl Hold<'_> {
         let mut most = MAX_SHARED_RESPONSE_BYTES;
         loop {
             let asked = Moment::now();
-            return match self.write(self.value(Some((response, most)))?, Some(revision)).await {
+            let value = self.value(Some((response, most)))?;
+            self.over.store(true, Ordering::Release);
+            let written = self.write(value, Some(revision)).await;
+            // Until it is answered, and taken up by whoever asked: a fault leaves it open.
+            self.over.store(written.is_err(), Ordering::Release);
+            return match written {
                 Ok(None) => Ok(Settled::Made),
                 // It was given back: nothing was sent.
                 Ok(Some(None)) => Ok(Settled::Gone),
@@ -170,7 +184,8 @@ impl Hold<'_> {
 
     /// Whether there may be an entry of ours.
     pub(super) fn is_touched(&self) -> bool {
-        self.taken().is_some() || self.loose.load(Ordering::Acquire)
+        let is_open = |flag: &AtomicBool| flag.load(Ordering::Acquire);
+        self.taken().is_some() || is_open(&self.loose) || is_open(&self.over)
     }
 
     /// Takes the claim back: nothing was sent. Answers what it found; [`Seen::Ours`] is gone now.

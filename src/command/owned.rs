@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::journal::{Journal, JournalError, Open, open};
+use super::journal::{Journal, JournalError, Open, now, open};
 
 /// A command of this journal, as it is claimed in front of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,26 @@ impl Journal {
                 "UPDATE command SET outcome = ?2, response = ?3 WHERE id = ?1 AND state = 'sending'",
             )?
             .execute(params![id, outcome, response])?;
+        Ok(())
+    }
+
+    /// Records an outcome together with the message that tells it. An outcome that is already there stays.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn done_and_told(
+        &self,
+        id: &str,
+        outcome: &str,
+        response: &[u8],
+        body: &[u8],
+    ) -> Result<(), JournalError> {
+        self.lock()
+            .prepare_cached(
+                "UPDATE command SET state = 'done', outcome = ?2, response = ?3, body = ?4, done_at = ?5
+                 WHERE id = ?1 AND state <> 'done'",
+            )?
+            .execute(params![id, outcome, response, body, now()])?;
         Ok(())
     }
 

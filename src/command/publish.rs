@@ -102,9 +102,12 @@ fn told(dir: &Path, left: &[Open]) -> io::Result<BTreeMap<String, Vec<u8>>> {
         .iter()
         .filter_map(|one| Some((&*one.id, serde_json::from_slice(one.response.as_deref()?).ok()?)))
         .collect();
-    let at = left.iter().filter_map(|one| one.since).min().unwrap_or(SystemTime::UNIX_EPOCH);
-    let number = left.iter().map(|one| one.log_from.unwrap_or(0)).min().unwrap_or(0);
-    let since = Since { number, at: at.checked_sub(CLOCK_MARGIN).unwrap_or(at) };
+    let since = |one: &Open| match (one.log_from, one.since) {
+        (Some(number), _) => Since::number(number),
+        (None, Some(at)) => Since::time(at.checked_sub(CLOCK_MARGIN).unwrap_or(SystemTime::UNIX_EPOCH)),
+        (None, None) => Since::number(0),
+    };
+    let Some(since) = left.iter().map(since).reduce(Since::or) else { return Ok(BTreeMap::new()) };
     let responses = memmem::Finder::new(RESPONSE);
     let mut found = BTreeMap::new();
     scan::payloads(dir, since, |payload| {

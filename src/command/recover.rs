@@ -16,7 +16,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::task::JoinSet;
@@ -233,10 +233,13 @@ impl Engine {
             .collect();
         if wanted.is_empty() {
             self.look_into_the_log(name, server, &mut channels).await;
-        } else if self.look_at_both(name, server, &mut channels, &wanted).await && !channels.is_empty() {
-            // What ended in between has left its events in the log meanwhile.
-            tokio::time::sleep(SETTLED).await;
-            self.look_into_the_log(name, server, &mut channels).await;
+        } else {
+            self.look_at_both(name, server, &mut channels, &wanted).await;
+            if !channels.is_empty() {
+                // What ended in between, or was seen while actions were not answered, has left its events meanwhile.
+                tokio::time::sleep(SETTLED).await;
+                self.look_into_the_log(name, server, &mut channels).await;
+            }
         }
         for call in channels.values() {
             let response = match &call.response {
@@ -250,27 +253,26 @@ impl Engine {
         }
     }
 
-    /// Reads the log and asks for the live channels at once: a long log takes its time, and calls end meanwhile. Answers
-    /// whether the server was there to be asked.
+    /// Reads the log and asks for the live channels at once: a long log takes its time, and calls end meanwhile.
     async fn look_at_both(
         &self,
         name: &str,
         server: &Server,
         channels: &mut BTreeMap<String, Open>,
         wanted: &[String],
-    ) -> bool {
+    ) {
         let logged = in_the_log(name, &server.spool_dir, since(channels), channels.keys().cloned().collect());
         let alive = tokio::time::timeout(LOOK_UP_WAIT, living(name, server, wanted));
         let (mut logged, mut alive) = (std::pin::pin!(logged), std::pin::pin!(alive));
-        let (mut log_is_read, mut found) = (false, None);
-        while (!log_is_read || found.is_none()) && !channels.is_empty() {
+        let (mut log_is_read, mut is_asked) = (false, false);
+        while (!log_is_read || !is_asked) && !channels.is_empty() {
             tokio::select! {
                 read = &mut logged, if !log_is_read => {
                     log_is_read = true;
                     self.searched(server, channels, read).await;
                 }
-                listed = &mut alive, if found.is_none() => {
-                    found = Some(listed.is_ok());
+                listed = &mut alive, if !is_asked => {
+                    is_asked = true;
                     match listed {
                         Ok(events) => self.proven(server, channels, events).await,
                         Err(_) => warn!(server = name, "the server is away: its live channels were not looked at"),
@@ -278,7 +280,6 @@ impl Engine {
                 }
             }
         }
-        found == Some(true)
     }
 
     async fn look_into_the_log(&self, name: &str, server: &Server, channels: &mut BTreeMap<String, Open>) {
@@ -294,14 +295,18 @@ impl Engine {
     /// one ended: however often a start is cut short, the log is not read from the same place again.
     async fn searched(&self, server: &Server, channels: &mut BTreeMap<String, Open>, read: (Evidence, u64)) {
         let (events, number) = read;
-        self.proven(server, channels, events).await;
-        for call in channels.values_mut() {
-            call.log_from = Some(call.log_from.unwrap_or(0).max(number));
+        let mut ids = Vec::new();
+        for (channel, call) in &mut *channels {
+            if !events.contains_key(channel) {
+                call.log_from = Some(call.log_from.unwrap_or(0).max(number));
+                ids.push(call.id.clone());
+            }
         }
-        let ids: Vec<String> = channels.values().map(|call| call.id.clone()).collect();
+        // First: what was found takes its time, and is found again.
         if let Err(error) = self.blocking(move |journal| journal.looked(&ids, number)).await {
             warn!(%error, "the journal does not keep how far the log was searched");
         }
+        self.proven(server, channels, events).await;
     }
 
     /// Records `executed` for the calls of which there is evidence.
@@ -384,9 +389,12 @@ impl Engine {
 
 /// From where the log may tell of any of these.
 fn since(channels: &BTreeMap<String, Open>) -> Since {
-    let number = channels.values().map(|call| call.log_from.unwrap_or(0)).min().unwrap_or(0);
-    let at = channels.values().filter_map(|call| call.sent_at).min().unwrap_or(SystemTime::UNIX_EPOCH);
-    Since { number, at }
+    let since = |call: &Open| match (call.log_from, call.sent_at) {
+        (Some(number), _) => Since::number(number),
+        (None, Some(at)) => evidence::sent_at(at),
+        (None, None) => Since::number(0),
+    };
+    channels.values().map(since).reduce(Since::or).unwrap_or(Since::number(0))
 }
 
 fn unknown(one: &Open) -> Response {

@@ -10,19 +10,35 @@ use super::{
     walk::{Step, Walk},
 };
 
-/// From where a spool is read: what has neither a lower number nor an earlier time.
+/// Which records of a spool are read: those from a number on, and those from a time on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Since {
-    /// A record's number.
-    pub(crate) number: u64,
-    /// When it was appended.
-    pub(crate) at: SystemTime,
+    number: u64,
+    at: Option<SystemTime>,
 }
 
 impl Since {
-    /// From whichever is the earlier, in both.
-    pub(crate) fn earlier(self, other: Self) -> Self {
-        Self { number: self.number.min(other.number), at: self.at.min(other.at) }
+    /// From a record's number on: whatever the clock did, none is missed. Zero is the oldest there is.
+    pub(crate) const fn number(number: u64) -> Self {
+        Self { number, at: None }
+    }
+
+    /// What was appended at this time, by the clock, or later.
+    pub(crate) const fn time(at: SystemTime) -> Self {
+        Self { number: u64::MAX, at: Some(at) }
+    }
+
+    /// What either of them reads.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self { number: self.number.min(other.number), at: self.at.into_iter().chain(other.at).min() }
+    }
+
+    fn has(&self, sequence: u64, at: SystemTime) -> bool {
+        sequence >= self.number || self.is_within(at)
+    }
+
+    fn is_within(&self, at: SystemTime) -> bool {
+        self.at.is_some_and(|since| at >= since)
     }
 }
 
@@ -44,17 +60,14 @@ pub(crate) fn payloads(
     let fs = Disk;
     let mut firsts: Vec<u64> = match fs.list(dir) {
         Ok(names) => names.iter().filter_map(|name| format::segment_first(name)).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(since.number),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(error),
     };
     firsts.sort_unstable();
     let mut untils = firsts.iter().copied().skip(1);
-    let (mut behind, mut refused) = (since.number, false);
+    let (mut behind, mut refused) = (0, false);
     for &first in &firsts {
         let until = untils.next();
-        if until.is_some_and(|until| until <= since.number) {
-            continue;
-        }
         match segment(&fs, dir, first, until, since, &mut each) {
             Ok((_, going)) if refused => {
                 if going.is_break() {
@@ -85,7 +98,8 @@ fn segment<F: Filesystem + Clone>(
     each: &mut impl FnMut(&[u8]) -> ControlFlow<()>,
 ) -> io::Result<(u64, ControlFlow<()>)> {
     if let Some(next) = until
-        && begins(fs, dir, next)?.is_some_and(|at| at < since.at)
+        && next <= since.number
+        && (since.at.is_none() || begins(fs, dir, next)?.is_some_and(|at| !since.is_within(at)))
     {
         return Ok((next, ControlFlow::Continue(())));
     }
@@ -94,7 +108,7 @@ fn segment<F: Filesystem + Clone>(
     };
     while until.is_none_or(|until| walk.expected < until) {
         match walk.step()? {
-            Step::Record { sequence, payload, at } if sequence >= since.number && at >= since.at => {
+            Step::Record { sequence, payload, at } if since.has(sequence, at) => {
                 if each(&payload).is_break() {
                     return Ok((walk.expected, ControlFlow::Break(())));
                 }

@@ -6,14 +6,14 @@ use super::{Journal, JournalError, signed};
 
 impl Journal {
     /// The lowest number in a server's log at which anything may stand of a call without an outcome, or of an outcome that
-    /// is not known to be published; `None`: there is no such command, or nobody knows.
+    /// is not known to be published: zero where nobody knows. `None`: there is no such command.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub fn wanted_from(&self, server: &str) -> Result<Option<u64>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
-            "SELECT min(log_from) FROM (
+            "SELECT min(coalesce(log_from, 0)) FROM (
                  SELECT log_from FROM command WHERE state = 'sending' AND server = ?1 AND channel_id IS NOT NULL
                  UNION ALL
                  SELECT log_from FROM command WHERE state = 'done' AND body IS NULL AND server = ?1
@@ -99,6 +99,7 @@ mod tests {
         let (_dir, journal) = open();
         begin(&journal, "a", Some(7));
         begin(&journal, "b", None);
+        assert_eq!(journal.wanted_from("pbx1").expect("reads"), Some(0), "all of it: nobody knows");
         let ids = ["a".to_owned(), "b".to_owned()];
         journal.looked(&ids, 50).expect("records");
         assert_eq!(numbers(&journal), [Some(50), Some(50)]);

@@ -89,6 +89,30 @@ async fn a_removal_that_comes_late_does_not_take_away_a_claim_that_was_taken_up_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_requester_is_not_told_that_it_was_not_sent_when_another_one_sends_it() {
+    let pair = Pair::with(NEVER).await;
+    let body = originate("elsewhere");
+    let (gate, mut keeper) = Gate::new();
+    pair.ways[0].next(Call::Create, Fate::Late);
+    pair.ways[0].next(Call::Create, Fate::Held(gate));
+    let asked = async {
+        let (asked, ()) = tokio::join!(pair.one.ask(request(&body)), async {
+            // It could not be claimed, and is about to be given back.
+            keeper.came().await;
+            pair.overwrite("elsewhere", &pair.of_third("elsewhere", &body)).await;
+            keeper.open();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            pair.overwrite("elsewhere", &pair.ended_by_third("elsewhere", &body)).await;
+        });
+        asked.response
+    };
+    let told = soon(asked).await;
+    assert_eq!(told["data"]["outcome"], "executed", "{told}");
+    assert_eq!(pair.calls(), 0, "it was the third that sent it");
+    assert_eq!(pair.ways[0].deliver().await, [false]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_that_was_given_back_while_it_is_taken_over_is_sent() {
     let pair = Pair::with(Duration::from_millis(600)).await;
     claimed_and_killed(&pair, "back").await;
