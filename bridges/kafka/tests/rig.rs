@@ -107,11 +107,29 @@ impl KafkaRig {
         }
     }
 
+    /// Deletes a topic, and waits until its broker has put its logs away: until then it takes records for it still, which
+    /// are lost (the controller answers before the broker hears of it).
     pub(crate) async fn delete_topic(&self, topic: &str) {
         let admin: AdminClient<DefaultClientContext> =
             config(&self.brokers).create().expect("an admin client");
         for one in admin.delete_topics(&[topic], &AdminOptions::new()).await.expect("an answer") {
             one.expect("deleted");
+        }
+        let data = match &self.own {
+            Some(own) => own.lock().expect("the broker").directory().join("data"),
+            None => shared().directory().join("data"),
+        };
+        let is_log = |name: &str| {
+            name.rsplit_once('-')
+                .is_some_and(|(of, partition)| of == topic && partition.parse::<u32>().is_ok())
+        };
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while std::fs::read_dir(&data)
+            .expect("the logs")
+            .any(|entry| is_log(&entry.expect("a log").file_name().to_string_lossy()))
+        {
+            assert!(std::time::Instant::now() < deadline, "{topic} was deleted and is still there");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -38,8 +38,8 @@ def socket(kind, options):
     made.setsockopt(zmq.LINGER, 0)
     if options.get("heartbeat_millis"):
         made.setsockopt(zmq.HEARTBEAT_IVL, options["heartbeat_millis"])
-        made.setsockopt(zmq.HEARTBEAT_TIMEOUT, options["heartbeat_millis"] * 2)
-        made.setsockopt(zmq.HEARTBEAT_TTL, options["heartbeat_millis"] * 10)
+        made.setsockopt(zmq.HEARTBEAT_TIMEOUT, options["heartbeat_millis"] * 20)
+        made.setsockopt(zmq.HEARTBEAT_TTL, options["heartbeat_millis"] * 100)
     if "identity" in options:
         made.setsockopt(zmq.IDENTITY, options["identity"].encode())
     if "receive_queue" in options:

@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::tls::Certificates;
 use crate::{asterisk_config, cache};
 
-const READY_SECONDS: u64 = 60;
+const READY_SECONDS: u64 = 180;
 
 /// Which of the two Asterisks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

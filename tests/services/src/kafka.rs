@@ -11,7 +11,8 @@ use crate::cache;
 use crate::process::Process;
 use crate::tls::Certificates;
 
-const READY_SECONDS: u64 = 90;
+/// Beside much else a JVM takes its time.
+const READY_SECONDS: u64 = 240;
 
 const PLAINTEXT: u16 = 0;
 const CONTROLLER: u16 = 1;

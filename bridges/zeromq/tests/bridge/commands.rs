@@ -6,7 +6,7 @@ use amibus_contract::{Bridge, Decision, Inlet, Request, Scope, Value, Values};
 use amibus_zeromq::ZeroMq;
 use serde_json::{Value as Json, json};
 
-use crate::support::{self, Peer, SOON, base64, bytes, message, until};
+use crate::support::{self, Peer, Raw, SOON, base64, bytes, message, until};
 
 async fn listening(values: &Values) -> (Arc<ZeroMq>, Box<dyn Inlet>, String) {
     let bridge = support::open(values);
@@ -133,19 +133,16 @@ async fn a_full_window_keeps_no_heartbeat_waiting() {
     const COMMANDS: usize = 10;
     let values = support::values().with("max_unanswered", Value::Integer(1));
     let (_bridge, mut inlet, address) = listening(&values).await;
-    let messages = vec![[base64(b"many")]; COMMANDS];
-    let options =
-        json!({"address": address, "kind": "DEALER", "messages": messages, "heartbeat_millis": 200});
-    let mut peer = Peer::start("ask", &options);
+    let mut peer = Raw::shaken(&address, "DEALER").await;
+    peer.send(&b"\0\x04many".repeat(COMMANDS)).await;
     let mut request = next(&mut *inlet).await;
-    assert_eq!(peer.said().await["sent"], true);
-    // Its heartbeats time out after 400 ms.
-    let said = peer.said_within(Duration::from_millis(1500)).await;
-    assert_eq!(said, None, "it stays connected while it waits");
+    for _ in 0..3 {
+        peer.send(b"\x04\x0c\x04PING\0\0beats").await;
+        assert_eq!(peer.read(12).await, b"\x04\x0a\x04PONGbeats", "while nothing is answered");
+    }
     for n in 0..COMMANDS {
         request.handle.reply(&message("pbx1", n, 10)).await.expect("the reply goes out");
-        let said = peer.said().await;
-        assert_eq!(reply_frames(&said), [format!("{n:010}").into_bytes()]);
+        assert_eq!(peer.read(12).await, format!("\0\n{n:010}").into_bytes());
         if n + 1 < COMMANDS {
             request = next(&mut *inlet).await;
         }

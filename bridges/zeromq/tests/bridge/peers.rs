@@ -9,7 +9,8 @@ use crate::support::{self, Peer, Raw, message, publish, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeating_peers_live_and_see_everything() {
-    const MESSAGES: usize = 300;
+    const BURSTS: usize = 5;
+    const MESSAGES: usize = BURSTS * 100;
     let (bridge, mut outlet, address) = support::publishing(&support::values()).await;
     let scope = Scope { prefix: "ami".into(), servers: vec![] };
     let mut inlet = bridge.inlet(&scope).await.expect("an inlet").expect("configured");
@@ -25,8 +26,8 @@ async fn heartbeating_peers_live_and_see_everything() {
     subscriber.ready().await;
     assert_eq!(requester.said().await["sent"], true);
     let mut request = inlet.next().await.expect("it works").expect("a request");
-    // Three seconds, with silences of several heartbeats.
-    for burst in 0..3 {
+    // Longer than a peer waits for a heartbeat, with silences of several.
+    for burst in 0..BURSTS {
         let batch: Vec<_> = (burst * 100..burst * 100 + 100).map(|n| message("pbx1", n, 300)).collect();
         publish(&mut *outlet, &batch).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
