@@ -26,8 +26,8 @@ use super::{
     engine::{Engine, Server},
     error::{Code, Outcome},
     evidence::{self, Evidence},
-    recover::{LOOK_UP_WAIT, SETTLED, living},
     response::{Response, channel_id},
+    search::{LOOK_UP_WAIT, SETTLED, living},
     send::is_originate,
 };
 use crate::spool::scan::Since;

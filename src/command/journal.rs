@@ -352,6 +352,15 @@ impl Journal {
         Ok(())
     }
 
+    /// Does what it is given as one, within what is begun or by itself.
+    pub(super) fn in_one(&self, work: impl FnOnce() -> Result<(), JournalError>) -> Result<(), JournalError> {
+        self.lock().execute_batch("SAVEPOINT one")?;
+        let done = work();
+        let end = if done.is_ok() { "RELEASE one" } else { "ROLLBACK TO one; RELEASE one" };
+        let ended = self.lock().execute_batch(end);
+        done.and_then(|()| Ok(ended?))
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }

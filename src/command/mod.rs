@@ -10,6 +10,7 @@
 //! | `late` | outcomes that are told before that can be noted |
 //! | [`recover`] | what a dead process had begun to send |
 //! | [`pin`] | how long a server's log is kept for look-ups |
+//! | `search` | the calls among these: in the log, and among the live channels |
 //! | `doubt` | calls that were sent, and for which nobody answered |
 //! | `channels` | what Asterisk says of its live channels |
 //! | `publish` | what a dead process had recorded, and maybe not published |
@@ -56,6 +57,7 @@ mod record;
 pub mod recover;
 mod release;
 pub mod response;
+mod search;
 mod send;
 mod serve;
 pub mod shared;

@@ -91,6 +91,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Keeps many such outcomes: id, outcome, response. All or none.
+    ///
+    /// # Errors
+    /// When they could not be recorded.
+    pub fn all_ended(&self, all: &[(String, &'static str, Vec<u8>)]) -> Result<(), JournalError> {
+        self.in_one(|| all.iter().try_for_each(|(id, outcome, response)| self.ended(id, outcome, response)))
+    }
+
     /// The `data` of an outcome that was kept so, JSON; `None`: there is none, or it counts already.
     ///
     /// # Errors

@@ -16,34 +16,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     audit,
-    channels::{self, Listed},
-    doubt::in_the_log,
     engine::{Engine, RECORD_RETRY, Server},
     error::{Code, CommandError},
-    evidence::{self, Evidence},
     journal::{JournalError, Open},
-    response::{Response, channel_id},
+    response::Response,
+    search::Search,
     shared::Ending,
 };
-use crate::spool::scan::Since;
 
 /// Commands of a dead process that are looked at in one go.
 pub(super) const RECOVERED_AT_ONCE: usize = 1000;
-/// How long a server that is away may keep the look-up among its live channels waiting.
-pub(super) const LOOK_UP_WAIT: Duration = Duration::from_secs(60);
-/// How long the events of a call that ended during the look-up may take to be in the log.
-pub(super) const SETTLED: Duration = Duration::from_secs(2);
-/// How long after a look-up that failed the next one follows.
-const LOOK_UP_AGAIN: Duration = Duration::from_secs(1);
 
 /// Actions that change nothing in Asterisk, of those that `ListCommands` of Asterisk 16 and 22 names. Not here: `Getvar` and
 /// `Status`, which may call dialplan functions, and what makes Asterisk ask others (`PJSIPQualify`).
@@ -195,128 +185,55 @@ impl Engine {
         }
     }
 
-    /// Those whose outcome was known, and kept until it is shared, have it.
-    async fn known(&self, name: &str, calls: Vec<Open>) -> Vec<Open> {
-        let mut open = Vec::new();
+    /// Those whose outcome is kept in the journal, with it; and the others.
+    async fn known(&self, calls: Vec<Open>) -> (Vec<(Open, Response)>, Vec<Open>) {
+        let (mut ended, mut open) = (Vec::new(), Vec::new());
         for mut call in calls {
             let id = call.id.clone();
             let kept = self.blocking(move |journal| journal.kept(&id)).await.ok().flatten();
-            let Some(data) = kept else {
-                open.push(call);
-                continue;
-            };
-            match Response::of_data(&data) {
-                Some(response) => self.recovered(self.servers.get(name), &call, &response).await,
-                None => {
+            match kept.as_deref().map(Response::of_data) {
+                Some(Some(response)) => ended.push((call, response)),
+                Some(None) => {
                     call.response = None;
                     open.push(call);
                 }
+                None => open.push(call),
             }
         }
-        open
+        (ended, open)
     }
 
+    /// The evidence first, of all of them: calls end meanwhile, and with them what tells of them. To record and tell an
+    /// outcome takes its time.
     async fn look_up_on(&self, name: &str, calls: Vec<Open>) {
-        let calls = self.known(name, calls).await;
+        let (ended, open) = self.known(calls).await;
         let Some(server) = self.servers.get(name) else {
-            for call in &calls {
-                self.recovered(None, call, &unknown(call)).await;
-            }
-            return;
+            self.tell(None, ended).await;
+            let open = open.into_iter().map(|call| (unknown(&call), call));
+            return self.tell(None, open.map(|(response, call)| (call, response)).collect()).await;
         };
-        let mut channels: BTreeMap<String, Open> =
-            calls.into_iter().map(|call| (channel_id(name, &call.id), call)).collect();
-        let wanted: Vec<String> = channels
-            .iter()
-            .filter(|(_, call)| call.response.is_none() && call.is_originate())
-            .map(|(id, _)| id.clone())
-            .collect();
-        if wanted.is_empty() {
-            self.look_into_the_log(name, server, &mut channels).await;
-        } else {
-            self.look_at_both(name, server, &mut channels, &wanted).await;
-            if !channels.is_empty() {
-                // What ended in between, or was seen while actions were not answered, has left its events meanwhile.
-                tokio::time::sleep(SETTLED).await;
-                self.look_into_the_log(name, server, &mut channels).await;
-            }
-        }
-        for call in channels.values() {
+        let mut search = Search::new(self, name, server, open);
+        search.once().await;
+        self.tell(Some(server), ended).await;
+        self.tell(Some(server), search.found()).await;
+        search.once_more().await;
+        self.tell(Some(server), search.found()).await;
+        let left = search.left().map(|call| {
             let response = match &call.response {
                 Some(answer) => {
                     let answer = Some(answer.clone());
                     Response::of_evidence(&call.id, &call.server, &call.action, answer, None)
                 }
-                None => unknown(call),
+                None => unknown(&call),
             };
-            self.recovered(Some(server), call, &response).await;
-        }
+            (call, response)
+        });
+        self.tell(Some(server), left.collect()).await;
     }
 
-    /// Reads the log and asks for the live channels at once: a long log takes its time, and calls end meanwhile.
-    async fn look_at_both(
-        &self,
-        name: &str,
-        server: &Server,
-        channels: &mut BTreeMap<String, Open>,
-        wanted: &[String],
-    ) {
-        let logged = in_the_log(name, &server.spool_dir, since(channels), channels.keys().cloned().collect());
-        let alive = tokio::time::timeout(LOOK_UP_WAIT, living(name, server, wanted));
-        let (mut logged, mut alive) = (std::pin::pin!(logged), std::pin::pin!(alive));
-        let (mut log_is_read, mut is_asked) = (false, false);
-        while (!log_is_read || !is_asked) && !channels.is_empty() {
-            tokio::select! {
-                read = &mut logged, if !log_is_read => {
-                    log_is_read = true;
-                    self.searched(server, channels, read).await;
-                }
-                listed = &mut alive, if !is_asked => {
-                    is_asked = true;
-                    match listed {
-                        Ok(events) => self.proven(server, channels, events).await,
-                        Err(_) => warn!(server = name, "the server is away: its live channels were not looked at"),
-                    }
-                }
-            }
-        }
-    }
-
-    async fn look_into_the_log(&self, name: &str, server: &Server, channels: &mut BTreeMap<String, Open>) {
-        if channels.is_empty() {
-            return;
-        }
-        let wanted = channels.keys().cloned().collect();
-        let read = in_the_log(name, &server.spool_dir, since(channels), wanted).await;
-        self.searched(server, channels, read).await;
-    }
-
-    /// Records what the log proved. For the others the next look, of this process or of one after it, goes on where this
-    /// one ended: however often a start is cut short, the log is not read from the same place again.
-    async fn searched(&self, server: &Server, channels: &mut BTreeMap<String, Open>, read: (Evidence, u64)) {
-        let (events, number) = read;
-        let mut ids = Vec::new();
-        for (channel, call) in &mut *channels {
-            if !events.contains_key(channel) {
-                call.log_from = Some(call.log_from.unwrap_or(0).max(number));
-                ids.push(call.id.clone());
-            }
-        }
-        // First: what was found takes its time, and is found again.
-        if let Err(error) = self.blocking(move |journal| journal.looked(&ids, number)).await {
-            warn!(%error, "the journal does not keep how far the log was searched");
-        }
-        self.proven(server, channels, events).await;
-    }
-
-    /// Records `executed` for the calls of which there is evidence.
-    async fn proven(&self, server: &Server, channels: &mut BTreeMap<String, Open>, found: Evidence) {
-        for (channel, event) in found {
-            let Some(call) = channels.remove(&channel) else { continue };
-            let (answer, event) = (call.response.clone(), Some(event));
-            let response = Response::of_evidence(&call.id, &call.server, &call.action, answer, event);
-            info!(id = call.id, server = call.server, channel, "a call begun before a crash was found");
-            self.recovered(Some(server), &call, &response).await;
+    async fn tell(&self, server: Option<&Server>, ended: Vec<(Open, Response)>) {
+        for (call, response) in ended {
+            self.recovered(server, &call, &response).await;
         }
     }
 
@@ -387,37 +304,8 @@ impl Engine {
     }
 }
 
-/// From where the log may tell of any of these.
-fn since(channels: &BTreeMap<String, Open>) -> Since {
-    let since = |call: &Open| match (call.log_from, call.sent_at) {
-        (Some(number), _) => Since::number(number),
-        (None, Some(at)) => evidence::sent_at(at),
-        (None, None) => Since::number(0),
-    };
-    channels.values().map(since).reduce(Since::or).unwrap_or(Since::number(0))
-}
-
 fn unknown(one: &Open) -> Response {
     warn!(id = one.id, server = one.server, action = one.action, "outcome unknown after a crash");
     let error = CommandError::new(Code::Interrupted, super::engine::INTERRUPTED);
     Response::of_error(Some(one.id.clone()), &one.server, &one.action, error)
-}
-
-/// Asks until Asterisk answers.
-pub(super) async fn living(name: &str, server: &Server, wanted: &[String]) -> Evidence {
-    loop {
-        let mut ready = server.actions.ready();
-        if ready.wait_for(|ready| *ready).await.is_err() {
-            // The session's task is gone: amibus leaves.
-            std::future::pending::<()>().await;
-        }
-        match channels::list(&server.actions, server.action_deadline).await {
-            Listed::These(listed) => return evidence::among_the_living(&listed, &server.writer, wanted),
-            Listed::Refused(words) => {
-                warn!(server = name, words, "Asterisk does not tell its live channels");
-                return Evidence::new();
-            }
-            Listed::NotAsked => tokio::time::sleep(LOOK_UP_AGAIN).await,
-        }
-    }
 }

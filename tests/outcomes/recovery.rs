@@ -165,6 +165,36 @@ async fn a_start_that_is_cut_short_is_followed_by_one_that_reads_on_in_the_log()
     assert_eq!(bench.shown("call-1").expect("recorded").outcome.as_deref(), Some("unknown"));
 }
 
+/// To record and tell the outcomes of hundreds takes longer than a process lives that is killed again and again.
+#[tokio::test]
+async fn what_was_found_is_kept_before_the_first_outcome_is_told() {
+    let bench = Bench::with_talk(Duration::from_secs(60)).await;
+    let ids = ["call-1", "call-2", "call-3"];
+    for id in ids {
+        bench.ask(request(&ORIGINATE.replace("call-1", id))).await;
+        bench.as_if_killed(id);
+    }
+    bench.refuse_writes("NEW.state = 'done'");
+    let (_, calls) = bench.engine.recover().await.expect("recovers");
+    let stop = CancellationToken::new();
+    let looking = Arc::clone(&bench.engine).look_up(calls, stop.clone());
+    let cut = async {
+        while ids.iter().any(|id| bench.journal.kept(id).expect("reads").is_none()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(looking, cut) })
+        .await
+        .expect("in time");
+    bench.mend_journal();
+    assert_eq!(bench.recover().await, (0, 3));
+    for id in ids {
+        assert_eq!(bench.shown(id).expect("recorded").outcome.as_deref(), Some("executed"), "{id}");
+    }
+    assert_eq!(bench.sim.originates().len(), 3, "not dialled twice");
+}
+
 #[tokio::test]
 async fn a_look_up_that_is_broken_off_is_taken_up_by_the_next_start() {
     let bench = Bench::connected().await;

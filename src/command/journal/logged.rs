@@ -28,14 +28,13 @@ impl Journal {
     /// # Errors
     /// When it could not be recorded; then the next look begins where this one did.
     pub fn looked(&self, ids: &[String], number: u64) -> Result<(), JournalError> {
-        let connection = self.lock();
-        let mut update = connection.prepare_cached(
-            "UPDATE command SET log_from = ?2 WHERE id = ?1 AND state = 'sending' AND coalesce(log_from, 0) < ?2",
-        )?;
-        for id in ids {
-            update.execute(params![id, signed(number)])?;
-        }
-        Ok(())
+        let look = "UPDATE command SET log_from = ?2
+                    WHERE id = ?1 AND state = 'sending' AND coalesce(log_from, 0) < ?2";
+        self.in_one(|| {
+            let connection = self.lock();
+            let mut update = connection.prepare_cached(look)?;
+            ids.iter().try_for_each(|id| Ok(update.execute(params![id, signed(number)]).map(drop)?))
+        })
     }
 
     /// For the start: no command is in the log of a server behind its end, where somebody removed that log.
