@@ -60,7 +60,8 @@ pub trait Bridge: Send + Sync {
     /// An outlet of its own for one lane (a server's name). Order is kept within an outlet and key.
     fn outlet<'a>(&'a self, lane: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>>;
 
-    /// Where commands come in, or `None` where the configuration takes none from this bus. Called once.
+    /// Where commands come in, or `None` where the configuration takes none from this bus. Called again
+    /// where it could not be opened, or was closed by itself.
     fn inlet<'a>(&'a self, scope: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>>;
 
     /// Whether commands that nobody takes at the moment are kept, so that [`Client::publish_command`] is to be had.

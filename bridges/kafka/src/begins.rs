@@ -47,7 +47,8 @@ impl Begins {
     pub(crate) fn committed(&mut self, kept: bool, tracker: &mut Tracker) -> bool {
         if !kept {
             // Nobody knows whether the broker has it. It is said again.
-            self.waiting.append(&mut self.told);
+            self.told.append(&mut self.waiting);
+            self.waiting = std::mem::take(&mut self.told);
             return !self.waiting.is_empty();
         }
         let mut anew = false;
@@ -60,11 +61,16 @@ impl Begins {
         anew
     }
 
-    /// None of these can be begun here any more.
-    pub(crate) fn refuse(&mut self, fault: &Fault) {
-        for (_, waiter) in self.waiting.drain(..).chain(self.told.drain(..)) {
+    /// None of these can be begun here any more, and none is run: also one that asks once more, just before it would be.
+    /// Answers whether there is something to commit anew.
+    pub(crate) fn refuse(&mut self, fault: &Fault, tracker: Option<&mut Tracker>) -> bool {
+        let mut refused = Vec::new();
+        for (offset, waiter) in self.waiting.drain(..).chain(self.told.drain(..)) {
             let _ = waiter.send(Err(fault.clone()));
+            refused.push(offset);
         }
+        let Some(tracker) = tracker else { return false };
+        refused.iter().filter(|offset| tracker.unbegin(**offset)).count() > 0
     }
 }
 
@@ -122,7 +128,24 @@ mod tests {
         tracker.finish(0);
         begins.write(&mut tracker);
         assert!(tracker.is_begun(WINDOW));
-        begins.refuse(&Fault::new(FaultKind::Refused, "gone"));
-        assert!(matches!(far.try_recv(), Ok(Err(_))));
+        assert!(
+            begins.refuse(&Fault::new(FaultKind::Refused, "gone"), Some(&mut tracker)),
+            "that is to be told"
+        );
+        assert!(matches!(far.try_recv(), Ok(Err(_))) && !tracker.is_begun(WINDOW), "it is not run");
+    }
+
+    #[test]
+    fn who_asks_anew_is_begun_whatever_became_of_the_first_question() {
+        let (mut tracker, mut begins) = (tracker(), Begins::default());
+        let first = begins.add(0);
+        begins.write(&mut tracker);
+        drop(first);
+        let mut second = begins.add(0);
+        assert!(begins.committed(false, &mut tracker));
+        begins.write(&mut tracker);
+        assert!(tracker.is_begun(0), "the commit says so");
+        begins.committed(true, &mut tracker);
+        assert_eq!((second.try_recv(), tracker.is_begun(0)), (Ok(Ok(())), true));
     }
 }

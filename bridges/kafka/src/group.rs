@@ -97,7 +97,7 @@ impl Group {
         for partition in partitions {
             if let Some(held) = state.held.get_mut(partition) {
                 held.going.send_replace(true);
-                held.begins.refuse(&taken_away(*partition));
+                held.dirty |= held.begins.refuse(&taken_away(*partition), held.tracker.as_mut());
             }
         }
     }
@@ -120,10 +120,18 @@ impl Group {
     pub(crate) fn revoked(&self, partition: i32) {
         let mut gone = self.lock().held.remove(&partition);
         if let Some(held) = &mut gone {
-            held.begins.refuse(&taken_away(partition));
+            held.begins.refuse(&taken_away(partition), None);
         }
         for waiter in gone.into_iter().flat_map(|held| held.waiting.into_iter().chain(held.told)) {
             let _ = waiter.send(Err(taken_away(partition)));
+        }
+    }
+
+    /// None is ours any more.
+    pub(crate) fn end(&self) {
+        let partitions: Vec<i32> = self.lock().held.keys().copied().collect();
+        for partition in partitions {
+            self.revoked(partition);
         }
     }
 
@@ -202,8 +210,7 @@ impl Group {
         let held =
             state.held.get_mut(&claim.partition).filter(|held| held.term == claim.term && !claim.begun);
         if let Some(held) = held {
-            held.tracker.get_or_insert_default().unbegin(claim.offset);
-            held.dirty = true;
+            held.dirty |= held.tracker.get_or_insert_default().unbegin(claim.offset);
         }
     }
 

@@ -170,6 +170,58 @@ fn a_begin_is_answered_by_its_commit_and_refused_once_the_partition_goes() {
 }
 
 #[test]
+fn what_waits_for_its_begin_when_the_partition_goes_is_not_run_and_the_next_commit_says_so() {
+    let group = holding(0);
+    let claims: Vec<Claim> = (0..4).filter_map(|offset| group.comes(0, offset)).collect();
+    // The first is run; the second is asked for once more before it would be, with the third.
+    let mut begun = [0, 1].map(|n: usize| group.begin(claims[n]));
+    group.committed(&Ok(()), &commit(&group, None).expect("both"));
+    assert!(begun.iter_mut().all(|answer| answer.try_recv() == Ok(Ok(()))));
+    let mut refused = [1, 2].map(|n: usize| group.begin(claims[n]));
+    let flying = commit(&group, None).expect("the third");
+    assert_eq!(positions(&flying), [(0, Offset::Offset(0), "amibus2 DQ".to_owned())]);
+    group.going(&[0]);
+    assert!(refused.iter_mut().all(|answer| matches!(answer.try_recv(), Ok(Err(_)))));
+    group.committed(&Ok(()), &flying);
+    assert!(group.owes(&[0]));
+    let last = commit(&group, Some(&[0])).expect("they were not begun");
+    assert_eq!(positions(&last), [(0, Offset::Offset(0), "amibus2 AQ".to_owned())], "only the first was");
+    group.committed(&Ok(()), &last);
+    assert!(!group.owes(&[0]));
+}
+
+#[test]
+fn what_is_taken_back_after_its_begin_was_confirmed_is_told_once() {
+    let group = holding(0);
+    let claim = group.comes(0, 0).expect("new");
+    drop(group.begin(claim));
+    group.take_back(claim);
+    let _nothing = commit(&group, None);
+    let mut answer = group.begin(claim);
+    group.committed(&Ok(()), &commit(&group, None).expect("it is begun"));
+    assert_eq!(answer.try_recv(), Ok(Ok(())));
+    group.going(&[0]);
+    assert!(!group.owes(&[0]), "nothing waited");
+    group.take_back(claim);
+    let last = commit(&group, Some(&[0])).expect("it was not run");
+    assert_eq!(positions(&last), [(0, Offset::Offset(0), String::new())]);
+    group.committed(&Ok(()), &last);
+    group.take_back(claim);
+    assert!(!group.owes(&[0]), "it is told");
+}
+
+#[test]
+fn when_the_member_has_ended_nobody_waits() {
+    let group = holding(0);
+    let (first, second) = (group.comes(0, 0).expect("new"), group.comes(0, 1).expect("new"));
+    let going = group.withdrawal(&first).expect("ours");
+    let mut waiting = [group.begin(first), group.acknowledge(second)];
+    group.end();
+    assert!(waiting.iter_mut().all(|answer| matches!(answer.try_recv(), Ok(Err(_)))));
+    assert!(going.has_changed().is_err() && !group.holds_any(), "it has gone");
+}
+
+#[test]
 fn what_was_begun_before_is_told_and_not_begun_again() {
     let group = Group::default();
     group.assigned([0].into_iter());

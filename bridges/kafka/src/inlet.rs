@@ -15,12 +15,13 @@ use tokio::sync::mpsc;
 use crate::{
     group::Group,
     hub::Hub,
-    member::{self, Coming},
+    member::{self, Coming, Why},
 };
 
 /// The inlet. When it is dropped, its member leaves the group.
 pub(crate) struct KafkaInlet {
     requests: mpsc::Receiver<Coming>,
+    why: Why,
     stop: Arc<AtomicBool>,
 }
 
@@ -42,16 +43,23 @@ impl KafkaInlet {
         hub.ensure(&[&commands, &responses]).await?;
         let stop = Arc::new(AtomicBool::new(false));
         let group = Arc::new(Group::default());
-        let (requests, thread) = member::start(hub, &commands, stop.clone(), group.clone())?;
+        let (requests, why, thread) = member::start(hub, &commands, stop.clone(), group.clone())?;
         let running = Running { stop: stop.clone(), group, thread };
-        members.0.lock().unwrap_or_else(PoisonError::into_inner).push(running);
-        Ok(Self { requests, stop })
+        let mut members = members.0.lock().unwrap_or_else(PoisonError::into_inner);
+        members.retain(|running| !running.thread.is_finished());
+        members.push(running);
+        Ok(Self { requests, why, stop })
     }
 }
 
 impl Inlet for KafkaInlet {
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Request>, Fault>> {
-        Box::pin(async move { self.requests.recv().await.transpose() })
+        Box::pin(async move {
+            match self.requests.recv().await {
+                Some(coming) => coming.map(Some),
+                None => self.why.take().map_or(Ok(None), Err),
+            }
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -156,6 +156,38 @@ struct Member {
     out: mpsc::Sender<Coming>,
     told: Option<Instant>,
     resumed: Instant,
+    why: Why,
+}
+
+/// Why the member ended by itself, for who asks for requests: there may be no room for that among them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Why(Arc<Mutex<Option<Fault>>>);
+
+impl Why {
+    pub(crate) fn take(&self) -> Option<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn set(&self, fault: Fault) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.deciding(Decision::Stop));
+    }
+}
+
+/// The end of the member's thread, whatever ended it: nobody waits for it any more, and nothing holds the consumer.
+struct End {
+    group: Arc<Group>,
+    orders: Arc<Orders>,
+    why: Why,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.why.set(Fault::new(FaultKind::Closed, "the command consumer's thread has panicked"));
+        }
+        self.group.end();
+        self.orders.stop();
+    }
 }
 
 /// Starts the thread. It ends when `stop` is set, or when the receiver is gone.
@@ -164,7 +196,7 @@ pub(crate) fn start(
     topic: &str,
     stop: Arc<AtomicBool>,
     group: Arc<Group>,
-) -> Result<(mpsc::Receiver<Coming>, std::thread::JoinHandle<()>), Fault> {
+) -> Result<(mpsc::Receiver<Coming>, Why, std::thread::JoinHandle<()>), Fault> {
     let listener = Listener(hub.health.clone());
     let (paused, leaving) = (AtomicBool::new(false), AtomicBool::new(false));
     let orders = Arc::<Orders>::default();
@@ -181,19 +213,23 @@ pub(crate) fn start(
             .map_err(|error| unusable(&error))?;
     consumer.subscribe(&[topic]).map_err(|error| faults::of(&error, topic))?;
     let consumer = Arc::new(consumer);
-    let committer = committer::start(orders, group.clone(), consumer.clone(), topic.to_owned())?;
+    let committer = committer::start(orders.clone(), group.clone(), consumer.clone(), topic.to_owned())?;
     let (out, requests) = mpsc::channel(AHEAD_REQUESTS);
     let held = VecDeque::new();
     let (hub, topic, told, resumed) = (hub.clone(), topic.to_owned(), None, Instant::now());
-    let mut member = Member { hub, group, consumer, committer, topic, held, out, told, resumed };
+    let why = Why::default();
+    let end = End { group: group.clone(), orders, why: why.clone() };
+    let mut member =
+        Member { hub, group, consumer, committer, topic, held, out, told, resumed, why: why.clone() };
     let run = move || {
+        let _end = end;
         member.run(&stop);
         member.leave();
     };
     let thread = std::thread::Builder::new().name("kafka commands".into()).spawn(run);
     let thread = thread
         .map_err(|error| Fault::new(FaultKind::Full, format!("no thread for the consumer: {error}")))?;
-    Ok((requests, thread))
+    Ok((requests, why, thread))
 }
 
 impl Member {
@@ -207,6 +243,9 @@ impl Member {
             let wait = if self.group.is_busy() || !self.held.is_empty() { ASK_BUSY } else { ASK_IDLE };
             if self.read(wait) {
                 return;
+            }
+            if self.committer.is_finished() {
+                return self.why.set(Fault::new(FaultKind::Closed, "the thread that commits has ended"));
             }
         }
     }
@@ -281,7 +320,7 @@ impl Member {
     fn take(&self, record: &BorrowedMessage<'_>) -> Option<Request> {
         let (partition, offset) = (record.partition(), record.offset());
         if self.group.is_fresh(partition)
-            && (self.group.is_unread(partition) || !self.read_committed(partition))
+            && (self.group.is_unread(partition) || !self.read_committed(partition, offset))
         {
             self.group.not_read(partition, offset);
             return None;
@@ -290,9 +329,9 @@ impl Member {
         Some(command::request(&self.hub, &self.group, record, claim))
     }
 
-    /// What the group has committed for a partition that is new to us. Until that can be read nothing of it is handed out:
-    /// nobody knows what was begun. Answers whether it was.
-    fn read_committed(&self, partition: i32) -> bool {
+    /// What the group has committed for a partition that is new to us, of which this record came first. Until that can be
+    /// read nothing of it is handed out: nobody knows what was begun. Answers whether it was.
+    fn read_committed(&self, partition: i32, first: i64) -> bool {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, partition);
         let found = self.consumer.committed_offsets(list, READ_WITHIN);
@@ -315,8 +354,32 @@ impl Member {
         // rdkafka panics where the metadata is not text; whoever may commit for the group may have written it.
         let text = || committed.map(|element| element.metadata().to_owned()).unwrap_or_default();
         let metadata = std::panic::catch_unwind(std::panic::AssertUnwindSafe(text)).unwrap_or_default();
-        self.group.resume(partition, position, &metadata);
+        match position
+            .filter(|position| first < *position)
+            .map(|position| self.ends_before(partition, position))
+        {
+            None | Some(Ok(false)) => self.group.resume(partition, position, &metadata),
+            Some(Ok(true)) => {
+                tracing::warn!(
+                    partition,
+                    position,
+                    "what was committed is not of this log, which was cut or made again: it is void"
+                );
+                self.group.resume(partition, None, "");
+            }
+            Some(Err(error)) => {
+                tracing::warn!(partition, %error, "where the log ends cannot be read: commands wait for that");
+                return false;
+            }
+        }
         true
+    }
+
+    /// Whether the log of a partition ends before a position that was committed. Where it does not, and an earlier record
+    /// came all the same, the position was committed after librdkafka had asked where to read from.
+    fn ends_before(&self, partition: i32, position: i64) -> KafkaResult<bool> {
+        let (_, end) = self.consumer.fetch_watermarks(&self.topic, partition, READ_WITHIN)?;
+        Ok(end < position)
     }
 
     /// Goes back to commands that were dropped undone.
@@ -345,7 +408,7 @@ impl Member {
         let fault = faults::of(error, &self.topic);
         tracing::debug!(%error, "reading commands");
         if fatal {
-            let _ = self.out.try_send(Err(fault.deciding(Decision::Stop)));
+            self.why.set(fault);
             return true;
         }
         let due = self.told.is_none_or(|at| at.elapsed() > TOLD_EVERY);

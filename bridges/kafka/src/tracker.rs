@@ -43,7 +43,8 @@ pub(crate) struct Tracker {
 }
 
 impl Tracker {
-    /// Starts with what was committed, where something was.
+    /// Starts with what was committed of this log, where something was. Records of before that may still come: they are
+    /// done.
     pub(crate) fn resume(position: Option<i64>, metadata: &str) -> Self {
         let floor = position.unwrap_or(0);
         let marks = position.and_then(|at| marks::decode(metadata, at));
@@ -60,10 +61,6 @@ impl Tracker {
 
     /// A command came.
     pub(crate) fn comes(&mut self, offset: i64) -> Coming {
-        if self.next.is_none() && offset < self.floor {
-            // What was committed is not of this log (it was cut, or made again). Better twice than never.
-            *self = Self { floor: offset, ..Self::default() };
-        }
         let next = self.next.unwrap_or(self.floor);
         if self.doubtful && self.again.contains(&offset) {
             self.sought(offset);
@@ -112,9 +109,9 @@ impl Tracker {
         may
     }
 
-    /// It was not run after all.
-    pub(crate) fn unbegin(&mut self, offset: i64) {
-        self.begun.remove(&offset);
+    /// It was not run after all. Answers whether there is something to commit.
+    pub(crate) fn unbegin(&mut self, offset: i64) -> bool {
+        self.begun.remove(&offset)
     }
 
     /// Whether somebody may have run it.

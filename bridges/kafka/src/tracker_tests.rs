@@ -95,11 +95,16 @@ fn a_partition_that_was_made_again_starts_anew() {
 }
 
 #[test]
-fn a_position_past_the_end_of_the_log_hides_no_command() {
-    let mut tracker = Tracker::resume(Some(100), "amibus1 1-5");
-    assert_eq!((tracker.comes(40), tracker.comes(41)), (Coming::New, Coming::New));
-    assert!(tracker.finish(40));
-    assert_eq!((tracker.position(), tracker.metadata().as_str()), (41, ""));
+fn what_comes_from_before_the_position_is_done_and_what_is_known_behind_it_stays() {
+    // Begun are 101 and 102, done is 104.
+    let metadata = "amibus2 rg";
+    let mut tracker = Tracker::resume(Some(100), metadata);
+    assert_eq!((tracker.comes(98), tracker.position()), (Coming::Known, 100));
+    assert_eq!((tracker.metadata().as_str(), tracker.span()), (metadata, -1));
+    let coming: Vec<(Coming, bool)> = (99..105).map(|at| (tracker.comes(at), tracker.is_begun(at))).collect();
+    use Coming::{Known, New};
+    let of = [(Known, false), (New, false), (New, true), (New, true), (New, false), (Known, false)];
+    assert_eq!((coming.as_slice(), tracker.position()), (&of[..], 100));
 }
 
 #[test]

@@ -7,11 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amibus_contract::{Inlet, Request, Scope, SharedBridge, conformance::Rig};
+use amibus_contract::{Decision, Inlet, Request, Scope, SharedBridge, conformance::Rig};
 use futures_util::future::join_all;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
+    groups::GroupInfo,
     producer::{FutureProducer, FutureRecord, Producer},
 };
 use tempfile::TempDir;
@@ -52,7 +53,7 @@ async fn impatient(partitions: i32) -> KafkaRig {
 /// Sends records whose bodies are numbers.
 async fn send(rig: &KafkaRig, count: usize) {
     let mut config = config(&rig.brokers);
-    let producer: FutureProducer = config.set("linger.ms", "5").create().expect("a producer");
+    let producer: FutureProducer = config.set("linger.ms", "100").create().expect("a producer");
     let topic = rig.topic("command");
     for chunk in (0..count).collect::<Vec<_>>().chunks(1_000) {
         let bodies: Vec<String> = chunk.iter().map(ToString::to_string).collect();
@@ -133,6 +134,43 @@ impl Drop for Other {
     }
 }
 
+/// A client that is told what the group has, and takes part in it where it subscribes.
+fn consumer(rig: &KafkaRig) -> BaseConsumer {
+    let mut config = config(&rig.brokers);
+    config.set("group.id", format!("{}.group", rig.prefix)).set("enable.auto.commit", "false");
+    config.set("partition.assignment.strategy", "cooperative-sticky");
+    config.create().expect("a consumer")
+}
+
+fn partition(rig: &KafkaRig) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&rig.topic("command"), 0);
+    list
+}
+
+/// The position of the partition, and what is said beside it.
+fn committed(rig: &KafkaRig) -> (Offset, String) {
+    let found = tokio::task::block_in_place(|| consumer(rig).committed_offsets(partition(rig), WITHIN));
+    let found = found.expect("an answer");
+    let element = &found.elements()[0];
+    (element.offset(), element.metadata().to_owned())
+}
+
+async fn wait_for_members(rig: &KafkaRig, count: usize) {
+    let (name, consumer) = (format!("{}.group", rig.prefix), consumer(rig));
+    let deadline = Instant::now() + WITHIN;
+    let are_there = || {
+        // A broker that has just come up refuses for a while.
+        let found = consumer.fetch_group_list(Some(&name), WITHIN);
+        let stable = |group: &GroupInfo| group.members().len() == count && group.state() == "Stable";
+        found.is_ok_and(|found| found.groups().iter().any(stable))
+    };
+    while !tokio::task::block_in_place(are_there) {
+        assert!(Instant::now() < deadline, "the group never had {count} members");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// The member that has the partition next, and what came to it of the six commands: all but the one that is done.
 struct Heir {
     came: BTreeMap<usize, Request>,
@@ -140,7 +178,7 @@ struct Heir {
     _bridge: SharedBridge,
     other: Other,
     directory: TempDir,
-    _rig: KafkaRig,
+    rig: KafkaRig,
 }
 
 impl Heir {
@@ -159,7 +197,7 @@ impl Heir {
             let request = next(&mut *inlet).await;
             came.insert(number(&request), request);
         }
-        Self { came, inlet, _bridge: bridge, other, directory, _rig: rig }
+        Self { came, inlet, _bridge: bridge, other, directory, rig }
     }
 }
 
@@ -192,17 +230,84 @@ async fn a_member_that_was_expelled_can_begin_nothing() {
         return;
     }
     let test = "begun::a_member_that_was_expelled_can_begin_nothing";
-    let Heir { came, other, directory, .. } = &Heir::after("-STOP", test).await;
+    let Heir { came, other, directory, rig, .. } = &Heir::after("-STOP", test).await;
+    let begun: Vec<usize> =
+        came.iter().filter(|(_, request)| begun_before(request)).map(|(n, _)| *n).collect();
+    assert_eq!(begun, [0, 2, 5]);
+    // Begun, done, begun, twice nothing, and begun.
+    let known = (Offset::Offset(0), "amibus2 EAE".to_owned());
+    assert_eq!(committed(rig), known);
     std::fs::write(directory.path().join("go"), "").expect("told");
     other.signal("-CONT");
     wait_for(&directory.path().join("answer")).await;
     let answer = std::fs::read_to_string(directory.path().join("answer")).expect("an answer");
     assert_eq!(answer, "lost");
     // It joins again, and has told the group nothing that undoes what is known.
+    wait_for_members(rig, 2).await;
     other.signal("-KILL");
-    let begun: Vec<usize> =
-        came.iter().filter(|(_, request)| begun_before(request)).map(|(n, _)| *n).collect();
-    assert_eq!(begun, [0, 2, 5]);
+    assert_eq!(committed(rig), known);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_committed_after_the_new_member_asked_where_to_read_from_counts() {
+    let mut rig = KafkaRig::shared();
+    // It must not lose the partition to the other one here, however slow the machine is.
+    rig.values = rig.values.with("librdkafka", values::extra(&[("session.timeout.ms", "40000")]));
+    rig.make_topic(&rig.topic("command"), 1, &[]).await;
+    let bridge = rig.bridge();
+    let mut inlet = inlet(&rig, &bridge).await;
+    wait_for_members(&rig, 1).await;
+    // One that had the partition before, and whose commit comes late: it has none now.
+    let late = consumer(&rig);
+    late.subscribe(&[&rig.topic("command")]).expect("subscribed");
+    let list = partition(&rig);
+    let mut element = list.find_partition(&rig.topic("command"), 0).expect("added");
+    element.set_offset(Offset::Offset(3)).expect("a position");
+    // Done are those before 3, and 5; begun is 4.
+    element.set_metadata("amibus2 FQ");
+    let deadline = Instant::now() + WITHIN;
+    let taken = || {
+        assert!(late.poll(Duration::from_millis(20)).is_none(), "it has no partition");
+        late.commit(&list, CommitMode::Sync).is_ok()
+    };
+    while !tokio::task::block_in_place(taken) {
+        assert!(Instant::now() < deadline, "the broker never took it");
+    }
+    send(&rig, 7).await;
+    let mut came = Vec::new();
+    for _ in 0..3 {
+        let request = next(&mut *inlet).await;
+        came.push((number(&request), begun_before(&request)));
+        request.handle.acknowledge().await.expect("committed");
+    }
+    assert_eq!(came, [(3, false), (4, true), (6, false)]);
+    is_quiet(&mut *inlet).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_another_one_fenced_says_so_ends_and_may_be_opened_anew() {
+    let mut rig = impatient(1).await;
+    rig.values = rig.values.with("librdkafka", values::extra(&[("group.instance.id", "the only one")]));
+    let (one, two) = (rig.bridge(), rig.bridge());
+    let mut first = inlet(&rig, &one).await;
+    wait_for_members(&rig, 1).await;
+    send(&rig, 1).await;
+    let held = next(&mut *first).await;
+    let mut second = inlet(&rig, &two).await;
+    let fault = loop {
+        match tokio::time::timeout(WITHIN, first.next()).await.expect("it ends") {
+            Ok(Some(request)) => drop(request),
+            Ok(None) => panic!("nobody knows why it ended"),
+            Err(fault) => break fault,
+        }
+    };
+    assert_eq!(fault.decision, Decision::Stop, "{fault}");
+    assert!(matches!(first.next().await, Ok(None)));
+    // What it had is nobody's to begin there any more.
+    assert!(!begin(&held).await);
+    assert_eq!(number(&next(&mut *second).await), 0);
+    drop((first, second));
+    assert_eq!(number(&next(&mut *inlet(&rig, &one).await).await), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -238,16 +343,13 @@ async fn many_begin_at_once_and_what_is_taken_back_or_done_is_not_marked() {
 async fn a_broker_keeps_a_whole_window_of_begun_commands() {
     let rig = impatient(1).await;
     send(&rig, 3).await;
-    let mut config = config(&rig.brokers);
-    let consumer: BaseConsumer =
-        config.set("group.id", format!("{}.group", rig.prefix)).create().expect("a consumer");
     // Five begun commands a byte, as the metadata has it.
     let metadata = format!("amibus2 {}", "eXl5".repeat(WINDOW / 5 / 3));
     let mut list = TopicPartitionList::new();
     let mut element = list.add_partition(&rig.topic("command"), 0);
     element.set_offset(Offset::Offset(0)).expect("a position");
     element.set_metadata(metadata);
-    consumer.commit(&list, CommitMode::Sync).expect("it is not too long");
+    consumer(&rig).commit(&list, CommitMode::Sync).expect("it is not too long");
     let bridge = rig.bridge();
     let mut inlet = inlet(&rig, &bridge).await;
     for n in 0..3 {

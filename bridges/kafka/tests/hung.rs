@@ -34,7 +34,13 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 struct Gate {
     holds: AtomicBool,
     swallowed: AtomicU64,
+    /// Whether commits wait here, and all that follows them on their connection.
+    delays: AtomicBool,
+    delayed: AtomicU64,
 }
+
+/// How often it is looked whether they may go on.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A broker behind the gate.
 async fn rig() -> (KafkaRig, Arc<Gate>) {
@@ -75,6 +81,12 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, gate: &Gate) 
         if is_commit && gate.holds.load(Ordering::Acquire) {
             gate.swallowed.fetch_add(1, Ordering::AcqRel);
             continue;
+        }
+        if is_commit && gate.delays.load(Ordering::Acquire) {
+            gate.delayed.fetch_add(1, Ordering::AcqRel);
+            while gate.delays.load(Ordering::Acquire) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         }
         to.write_u32(length).await?;
         to.write_all(&request).await?;
@@ -119,4 +131,42 @@ async fn commands_come_while_a_commit_hangs_and_it_counts_once_it_was_made() {
         assert!(std::time::Instant::now() < until, "{} of 4 are committed", committed(&rig, 1));
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_its_begin_while_the_member_leaves_is_not_begun_for_the_next() {
+    let (rig, gate) = rig().await;
+    rig.make_topic(&rig.topic("command"), 1, &[]).await;
+    let (one, two) = (rig.bridge(), rig.bridge());
+    let mut first = inlet(&rig, &one).await;
+    for n in ["0", "1", "2"] {
+        rig.send(&rig.topic("command"), b"key", n.as_bytes(), &[]).await;
+    }
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(next(&mut *first).await);
+    }
+    let [ran, again, never] = [0, 1, 2].map(|n: usize| held[n].handle.begin().expect("Kafka keeps it"));
+    ran.begin().await.expect("ours");
+    again.begin().await.expect("ours");
+    gate.delays.store(true, Ordering::Release);
+    let waiting = tokio::spawn(async move { tokio::join!(again.begin(), never.begin()) });
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    while gate.delayed.load(Ordering::Acquire) == 0 {
+        assert!(std::time::Instant::now() < until, "nothing was committed");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    drop(first);
+    let refused = tokio::time::timeout(Duration::from_secs(2), waiting).await.expect("in time");
+    assert!(matches!(refused, Ok((Err(_), Err(_)))), "{refused:?}");
+    // They are given back, unsent, before that commit is made.
+    drop(held);
+    gate.delays.store(false, Ordering::Release);
+    let mut second = inlet(&rig, &two).await;
+    let mut begun = Vec::new();
+    for _ in 0..3 {
+        let request = next(&mut *second).await;
+        begun.push(request.handle.begin().expect("Kafka keeps it").begun_before());
+    }
+    assert_eq!(begun, [true, false, false]);
 }
