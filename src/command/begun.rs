@@ -22,10 +22,11 @@ use tracing::{info, warn};
 
 use super::{
     decode::Command,
-    engine::{Answer, Circumstances, Engine, Server},
+    engine::{Answer, Circumstances, Engine, RECORD_RETRY, Server},
     error::{Code, CommandError},
     evidence,
-    journal::Claim,
+    journal::{Claim, Journal},
+    moment::Moment,
     recover::is_read_only,
     response::{Response, channel_id},
     send::{NotBegun, is_originate, until},
@@ -35,6 +36,8 @@ use super::{
 const BEGUN_AFTER_STOP: Duration = Duration::from_secs(5);
 /// For how long after it was asked a begin is taken as ours: less than a bus waits for a process that stands still.
 const BEGIN_HOLDS: Duration = Duration::from_secs(2);
+/// For how long after that a command may lie in a queue on the way to the socket: both together are less, too.
+pub(super) const BEGUN_WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 /// What the sender is told of a command that somebody else may have run.
 const BEGUN_BEFORE: &str = "an amibus had begun to send it, and its outcome was not acknowledged";
 
@@ -44,7 +47,7 @@ pub(super) struct Beginning<'a> {
     deadline: Option<Instant>,
     stop: &'a CancellationToken,
     /// When the bus was asked for what it has confirmed.
-    since: Mutex<Option<Instant>>,
+    since: Mutex<Option<Moment>>,
 }
 
 impl Circumstances<'_> {
@@ -60,7 +63,17 @@ impl Circumstances<'_> {
 
     /// What has to be kept before the command is sent, by its `deadline`; `None`: nothing.
     pub(super) fn beginning(&self, command: &Command, deadline: Option<Instant>) -> Option<Beginning<'_>> {
-        Some(Beginning { record: self.record(command)?, deadline, stop: self.stop, since: Mutex::default() })
+        Some(Beginning::of(self.record(command)?, deadline, self.stop))
+    }
+}
+
+impl<'a> Beginning<'a> {
+    pub(super) fn of(
+        record: &'a Arc<dyn Begin>,
+        deadline: Option<Instant>,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        Self { record, deadline, stop, since: Mutex::default() }
     }
 }
 
@@ -70,7 +83,7 @@ impl Beginning<'_> {
     /// # Errors
     /// Why it must not be.
     pub(super) async fn begin(&self, id: &str) -> Result<(), NotBegun> {
-        let asked = Instant::now();
+        let asked = Moment::now();
         let left = async {
             self.stop.cancelled().await;
             tokio::time::sleep(BEGUN_AFTER_STOP).await;
@@ -166,16 +179,114 @@ impl Engine {
     }
 
     /// A command whose look-up broke off. Where its bus took it away, it is looked up elsewhere, and forgotten here; where
-    /// amibus leaves, the next start goes on.
+    /// amibus leaves, the next start goes on. Until that is written nobody else has its turn here: it would find a command
+    /// that was being sent, and that nobody looks for.
     async fn not_looked_up(&self, id: &str, how: &Circumstances<'_>) {
-        if how.stop.is_cancelled() {
-            return;
+        while !how.stop.is_cancelled() {
+            let own_id = id.to_owned();
+            let forget = move |journal: &Journal| {
+                journal.unsend(&own_id)?;
+                journal.release(&own_id)
+            };
+            let Err(error) = self.blocking(forget).await else { return };
+            warn!(id, %error, "a command that its bus took away is still marked as being sent; trying again");
+            tokio::time::sleep(RECORD_RETRY).await;
         }
-        let own_id = id.to_owned();
-        let forgotten =
-            self.blocking(move |journal| journal.unsend(&own_id).and_then(|()| journal.release(&own_id)));
-        if let Err(error) = forgotten.await {
-            warn!(id, %error, "a command that its bus took away stays in the journal as being sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use amibus_contract::{BoxFuture, Bytes, Fault, Handle, Message, Reach, Rejection, Request};
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::{
+        command::testing::{self, Begins},
+        metrics::Metrics,
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+    #[tokio::test]
+    async fn what_was_begun_before_the_machine_slept_is_asked_for_once_more() {
+        let (bus, stop) = (Arc::new(Begins::default()), CancellationToken::new());
+        let record: Arc<dyn Begin> = bus.clone();
+        let begin = Beginning::of(&record, None, &stop);
+        assert!(begin.begin("a").await.is_ok() && begin.still_ours("a").await.is_ok());
+        assert_eq!(bus.asked(), 1, "a moment ago");
+        *begin.since.lock().expect("whole") = Some(Moment::now().slept(BEGIN_HOLDS));
+        assert!(begin.still_ours("a").await.is_ok());
+        assert_eq!(bus.asked(), 2);
+    }
+
+    /// A request of a bus on which somebody had begun it, until it is taken away.
+    struct Begun(CancellationToken);
+
+    impl Handle for Begun {
+        fn reply<'a>(&'a mut self, _: &'a Message) -> BoxFuture<'a, Result<Reach, Fault>> {
+            Box::pin(async { Ok(Reach::Sent) })
         }
+        fn keep(&mut self) -> BoxFuture<'_, Result<(), Fault>> {
+            Box::pin(async { Ok(()) })
+        }
+        fn keep_every(&self) -> Option<Duration> {
+            None
+        }
+        fn withdrawn(&self) -> Option<BoxFuture<'static, ()>> {
+            Some(Box::pin(self.0.clone().cancelled_owned()))
+        }
+        fn acknowledge(self: Box<Self>) -> BoxFuture<'static, Result<(), Fault>> {
+            Box::pin(async { Ok(()) })
+        }
+        fn begin(&self) -> Option<Arc<dyn Begin>> {
+            Some(Arc::new(Begins::before()))
+        }
+        fn dead_letter(self: Box<Self>, _: Rejection) -> BoxFuture<'static, Result<(), Fault>> {
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_away_while_it_is_looked_up_is_forgotten_as_soon_as_the_journal_can() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (engine, _spool) = testing::engine(dir.path());
+        let body =
+            r#"{"id": "a", "server": "pbx1", "action": "Originate", "fields": {"Channel": "Local/1@x"}}"#;
+        let gone = CancellationToken::new();
+        let request = Request {
+            server: None,
+            action: None,
+            identity: Some("a".to_owned()),
+            sent_at: None,
+            sender: None,
+            durable: true,
+            reply_wanted: false,
+            body: Bytes::from_static(body.as_bytes()),
+            handle: Box::new(Begun(gone.clone())),
+        };
+        let (metrics, stop, own) =
+            (Metrics::default().bus("test"), CancellationToken::new(), Arc::clone(&engine));
+        let work = tokio::spawn(async move { own.handle(request, "test", &metrics, &stop).await });
+        let marked =
+            async || engine.blocking(|journal| journal.interrupted("", 10)).await.expect("it reads").len();
+        let marked_within = async |count| {
+            let until = Instant::now() + PATIENCE;
+            while marked().await != count {
+                assert!(Instant::now() < until, "{count} are marked as being sent");
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        marked_within(1).await;
+        let other = Connection::open(dir.path().join("commands.sqlite")).expect("opens");
+        let refuse = "CREATE TRIGGER refuse BEFORE UPDATE ON command BEGIN SELECT RAISE(FAIL, 'no'); END;";
+        other.execute_batch(refuse).expect("it refuses");
+        gone.cancel();
+        tokio::time::sleep(RECORD_RETRY).await;
+        assert!(!work.is_finished() && marked().await == 1, "it has its turn until that is written");
+        other.execute_batch("DROP TRIGGER refuse").expect("it takes that again");
+        tokio::time::timeout(PATIENCE, work).await.expect("in time").expect("no panic");
+        assert_eq!(marked().await, 0);
     }
 }

@@ -17,6 +17,12 @@ impl Moment {
         Self { monotonic: Instant::now(), wall: SystemTime::now() }
     }
 
+    /// The same before the machine had slept for so long.
+    #[cfg(test)]
+    pub(super) fn slept(self, time: Duration) -> Self {
+        Self { wall: self.wall - time, ..self }
+    }
+
     /// How long ago it was, by the clock that says longer.
     pub(super) fn elapsed(&self) -> Duration {
         // A wall clock that was set back says nothing.
@@ -32,8 +38,7 @@ mod tests {
     fn the_clock_that_went_on_counts() {
         let (hour, now) = (Duration::from_secs(3600), Moment::now());
         assert!(now.elapsed() < hour);
-        let slept = Moment { wall: SystemTime::now() - hour, ..now };
-        assert!(slept.elapsed() >= hour, "the monotonic clock stood still");
+        assert!(now.slept(hour).elapsed() >= hour, "the monotonic clock stood still");
         let set_back = Moment { wall: SystemTime::now() + hour, ..now };
         assert!(set_back.elapsed() < hour);
     }

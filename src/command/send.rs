@@ -163,28 +163,26 @@ impl Errand<'_> {
             .then(|| self.server.finals.expect(channel_id));
         let call = is_originate(self.command)
             .then(|| Call { channel_id: Some(channel_id.to_owned()), pace: turn.limits() });
-        match marks.sending(call.unwrap_or_default()).await {
-            Ok(()) => {}
-            Err(NotBegun::NotClaimed(fault)) => return Attempt::Ended(Ended::NotClaimed(fault)),
-            Err(NotBegun::Left) => return Attempt::Ended(Ended::Stopped),
-            Err(NotBegun::TooLate) => {
-                return Attempt::Ended(Ended::Unsent(self.failed(deadline_passed(self.command))));
-            }
-            Err(NotBegun::NotRecorded(error)) => {
-                let text = format!("the journal could not record it, so it was not sent: {error}");
-                let error = CommandError::new(Code::NotRecorded, text);
-                return Attempt::Ended(Ended::Unsent(self.failed(error)));
-            }
+        if let Err(why) = marks.sending(call.unwrap_or_default()).await {
+            return Attempt::Ended(self.not_begun(why));
         }
         failpoint::hit("sending_recorded");
         let late = || Attempt::Ended(Ended::Sent(self.failed(deadline_passed(self.command))));
-        // Recording took its time: nothing is sent too late.
-        if until(deadline, turn.write()).await.is_none() || passed(deadline) || self.overdue() {
+        if until(deadline, turn.write()).await.is_none() {
+            turn.take_back();
+            return late();
+        }
+        if let Err(why) = marks.still_ours().await {
+            turn.take_back();
+            return Attempt::Ended(self.not_begun(why));
+        }
+        // All of that took its time: nothing is sent too late.
+        if passed(deadline) || self.overdue() {
             turn.take_back();
             return late();
         }
         let answer_by = Instant::now() + self.server.action_deadline;
-        let write_by = deadline.unwrap_or(answer_by).min(answer_by);
+        let write_by = marks.write_by(deadline.unwrap_or(answer_by).min(answer_by));
         let actions = &self.server.actions;
         match actions.run_by(action.clone(), write_by.into_std(), answer_by.into_std()).await {
             // However long it lay in a queue on the way to the socket: nothing is written too late.
@@ -197,6 +195,18 @@ impl Errand<'_> {
                 Attempt::Again
             }
             sent => Attempt::Made(turn, finals, sent),
+        }
+    }
+
+    fn not_begun(&self, why: NotBegun) -> Ended {
+        match why {
+            NotBegun::NotClaimed(fault) => Ended::NotClaimed(fault),
+            NotBegun::Left => Ended::Stopped,
+            NotBegun::TooLate => Ended::Unsent(self.failed(deadline_passed(self.command))),
+            NotBegun::NotRecorded(error) => {
+                let text = format!("the journal could not record it, so it was not sent: {error}");
+                Ended::Unsent(self.failed(CommandError::new(Code::NotRecorded, text)))
+            }
         }
     }
 

@@ -1,7 +1,16 @@
 //! An engine for the tests of this folder, whose server is away.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
+use amibus_contract::{Begin, BoxFuture, Fault, FaultKind};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -69,4 +78,53 @@ pub(super) fn engine(dir: &Path) -> (Arc<Engine>, Arc<Spool>) {
     let policy = Policy::new(&[]).expect("no rules");
     let servers = BTreeMap::from([("pbx1".to_owned(), server)]);
     (Engine::new(settings, policy, Arc::new(journal), servers, nowhere), spool)
+}
+
+/// A bus that keeps what was begun.
+#[derive(Default)]
+pub(super) struct Begins {
+    before: bool,
+    refuses: AtomicBool,
+    begun: AtomicBool,
+    asked: AtomicU32,
+}
+
+impl Begins {
+    /// Of a command that somebody had begun.
+    pub(super) fn before() -> Self {
+        Self { before: true, ..Self::default() }
+    }
+
+    /// From now on it is somebody else's.
+    pub(super) fn refuse(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn asked(&self) -> u32 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Begin for Begins {
+    fn begun_before(&self) -> bool {
+        self.before
+    }
+
+    fn begin(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let refused = self.refuses.load(Ordering::Relaxed);
+        if !refused {
+            self.begun.store(true, Ordering::Relaxed);
+        }
+        let gone = || Fault::new(FaultKind::Refused, "gone");
+        Box::pin(std::future::ready(if refused { Err(gone()) } else { Ok(()) }))
+    }
+
+    fn take_back(&self) {
+        self.begun.store(false, Ordering::Relaxed);
+    }
 }
