@@ -46,10 +46,6 @@ use crate::{
 pub const JOURNAL_FILE: &str = "commands.sqlite";
 /// What answers to commands for unknown servers are signed with.
 const NOWHERE: &str = "unknown";
-/// The first wait after an inlet that could not be opened; doubled up to [`INLET_RETRY_MAX`].
-const INLET_RETRY_MIN: Duration = Duration::from_millis(250);
-/// The longest wait after an inlet that could not be opened.
-const INLET_RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// How often a bus is asked how many commands wait there.
 const DEPTH_EVERY: Duration = Duration::from_secs(5);
@@ -229,8 +225,7 @@ impl Daemon {
         self.inlets.spawn(Arc::clone(&engine).release_left(self.stop.clone()));
         let scope = Scope { prefix: config.prefix.clone(), servers: names };
         for bus in config.buses.iter().filter(|bus| bus.takes_commands()) {
-            let taking = take_commands(
-                Arc::clone(&engine),
+            let taking = Arc::clone(&engine).serve(
                 Arc::clone(&bus.bridge),
                 scope.clone(),
                 self.metrics.bus(bus.name),
@@ -331,33 +326,6 @@ async fn watch_depth(bridge: SharedBridge, metrics: crate::metrics::BusMetrics) 
             Err(fault) => tracing::debug!(bus = bridge.name(), %fault, "how many commands wait is not known"),
         }
         tokio::time::sleep(DEPTH_EVERY).await;
-    }
-}
-
-/// Opens the inlet of one bus, again and again until it works, and serves it.
-async fn take_commands(
-    engine: Arc<Engine>,
-    bridge: SharedBridge,
-    scope: Scope,
-    metrics: crate::metrics::BusMetrics,
-    stop: CancellationToken,
-    give_up: CancellationToken,
-) {
-    let bus = bridge.name();
-    let mut pause = INLET_RETRY_MIN;
-    loop {
-        match stop.run_until_cancelled(bridge.inlet(&scope)).await {
-            None | Some(Ok(None)) => return,
-            Some(Ok(Some(inlet))) => {
-                info!(bus, "taking commands");
-                return engine.serve(inlet, bus, metrics, stop, give_up).await;
-            }
-            Some(Err(fault)) => warn!(bus, %fault, retry_in = ?pause, "commands cannot be taken yet"),
-        }
-        if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
-        }
-        pause = (pause * 2).min(INLET_RETRY_MAX);
     }
 }
 

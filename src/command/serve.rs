@@ -5,10 +5,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use amibus_contract::Inlet;
-use tokio::sync::{Semaphore, watch};
+use amibus_contract::{Inlet, Request, Scope, SharedBridge};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::engine::Engine;
 use crate::metrics::BusMetrics;
@@ -17,6 +17,10 @@ use crate::metrics::BusMetrics;
 const MAX_HELD_REQUESTS: usize = 16_384;
 /// Bytes of one bus's requests that are held at once. The last one taken may go beyond.
 const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
+/// The first wait after an inlet that could not be opened; doubled up to [`INLET_RETRY_MAX`].
+const INLET_RETRY_MIN: Duration = Duration::from_millis(250);
+/// The longest wait after an inlet that could not be opened.
+const INLET_RETRY_MAX: Duration = Duration::from_secs(10);
 /// The pause after an inlet that cannot go on.
 const INLET_RETRY: Duration = Duration::from_secs(30);
 
@@ -48,40 +52,82 @@ impl Drop for Share {
     }
 }
 
-impl Engine {
-    /// Takes commands from one bus until `stop`; then waits until those in work are done or `give_up`.
-    pub async fn serve(
-        self: Arc<Self>,
-        mut inlet: Box<dyn Inlet>,
+/// The commands of one bus that are held, through whichever of its inlets they came.
+struct Taking {
+    bus: &'static str,
+    metrics: BusMetrics,
+    stop: CancellationToken,
+    give_up: CancellationToken,
+    held: Arc<Semaphore>,
+    held_bytes: HeldBytes,
+    tasks: TaskTracker,
+}
+
+impl Taking {
+    fn new(
         bus: &'static str,
         metrics: BusMetrics,
         stop: CancellationToken,
         give_up: CancellationToken,
-    ) {
+    ) -> Self {
         let (held, held_bytes) = (Arc::new(Semaphore::new(MAX_HELD_REQUESTS)), HeldBytes::default());
-        let tasks = TaskTracker::new();
+        Self { bus, metrics, stop, give_up, held, held_bytes, tasks: TaskTracker::new() }
+    }
+
+    /// Waits until none is in work any more.
+    async fn end(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Engine {
+    /// Takes commands from one bus until `stop`; then waits until those in work are done or `give_up`. Its inlet is opened
+    /// again and again until that works, and another one where it has closed by itself.
+    pub async fn serve(
+        self: Arc<Self>,
+        bridge: SharedBridge,
+        scope: Scope,
+        metrics: BusMetrics,
+        stop: CancellationToken,
+        give_up: CancellationToken,
+    ) {
+        let bus = bridge.name();
+        let taking = Taking::new(bus, metrics, stop.clone(), give_up);
+        let mut pause = INLET_RETRY_MIN;
+        while !stop.is_cancelled() {
+            match stop.run_until_cancelled(bridge.inlet(&scope)).await {
+                None | Some(Ok(None)) => break,
+                Some(Ok(Some(inlet))) => {
+                    info!(bus, "taking commands");
+                    self.take_from(inlet, &taking).await;
+                    if stop.is_cancelled() {
+                        break;
+                    }
+                    pause = INLET_RETRY_MIN;
+                    warn!(bus, retry_in = ?pause, "what commands are taken from has closed; it is opened anew");
+                }
+                Some(Err(fault)) => warn!(bus, %fault, retry_in = ?pause, "commands cannot be taken yet"),
+            }
+            let _ = stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            pause = (pause * 2).min(INLET_RETRY_MAX);
+        }
+        taking.end().await;
+    }
+
+    /// Takes commands from this inlet until it has closed, or until `stop`; then it is kept until those in work are done.
+    async fn take_from(self: &Arc<Self>, mut inlet: Box<dyn Inlet>, taking: &Taking) {
+        let Taking { bus, stop, .. } = taking;
         loop {
             let next = async {
-                held_bytes.room().await;
-                let permit = Arc::clone(&held).acquire_owned().await;
+                taking.held_bytes.room().await;
+                let permit = Arc::clone(&taking.held).acquire_owned().await;
                 (permit, inlet.next().await)
             };
             let Some((permit, next)) = stop.run_until_cancelled(next).await else { break };
             match next {
-                Ok(Some(request)) => {
-                    metrics.commands_received.inc();
-                    let share = held_bytes.hold(request.body.len());
-                    let (engine, metrics) = (Arc::clone(&self), metrics.clone());
-                    let (arrival, stop) = (engine.arrival(), stop.clone());
-                    // On the heap: each future around it would have room for it twice.
-                    let work = Box::pin(async move {
-                        engine.handle_in_order(arrival, request, bus, &metrics, &stop).await;
-                        drop((permit, share));
-                    });
-                    let give_up = give_up.clone();
-                    tasks.spawn(async move { give_up.run_until_cancelled_owned(work).await });
-                }
-                Ok(None) => break,
+                Ok(Some(request)) => self.take(request, permit.ok(), taking),
+                Ok(None) => return,
                 Err(fault) => {
                     warn!(bus, %fault, "commands cannot be taken; trying again");
                     if stop.run_until_cancelled(tokio::time::sleep(INLET_RETRY)).await.is_none() {
@@ -90,14 +136,30 @@ impl Engine {
                 }
             }
         }
-        tasks.close();
-        tasks.wait().await;
+        taking.end().await;
+    }
+
+    fn take(self: &Arc<Self>, request: Request, permit: Option<OwnedSemaphorePermit>, taking: &Taking) {
+        taking.metrics.commands_received.inc();
+        let share = taking.held_bytes.hold(request.body.len());
+        let (engine, bus, metrics) = (Arc::clone(self), taking.bus, taking.metrics.clone());
+        let (arrival, stop) = (engine.arrival(), taking.stop.clone());
+        // On the heap: each future around it would have room for it twice.
+        let work = Box::pin(async move {
+            engine.handle_in_order(arrival, request, bus, &metrics, &stop).await;
+            drop((permit, share));
+        });
+        let give_up = taking.give_up.clone();
+        taking.tasks.spawn(async move { give_up.run_until_cancelled_owned(work).await });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use amibus_contract::{BoxFuture, Bridge, Client, Fault, FaultKind, Outlet, Reach};
+
     use super::*;
+    use crate::{command::testing, metrics::Metrics};
 
     #[tokio::test]
     async fn there_is_room_again_once_enough_is_let_go() {
@@ -111,5 +173,73 @@ mod tests {
         held.room().await;
         drop(second);
         assert_eq!(*held.0.borrow(), 0);
+    }
+
+    /// A bus whose first inlet closes by itself.
+    #[derive(Default)]
+    struct Closing {
+        opened: watch::Sender<u32>,
+    }
+
+    struct Opened {
+        closes: bool,
+    }
+
+    impl Inlet for Opened {
+        fn next(&mut self) -> BoxFuture<'_, Result<Option<Request>, Fault>> {
+            match self.closes {
+                true => Box::pin(async { Ok(None) }),
+                false => Box::pin(std::future::pending()),
+            }
+        }
+    }
+
+    impl Bridge for Closing {
+        fn name(&self) -> &'static str {
+            "test"
+        }
+        fn reach(&self) -> Reach {
+            Reach::Sent
+        }
+        fn promise(&self) -> String {
+            String::new()
+        }
+        fn status(&self) -> Result<(), String> {
+            Ok(())
+        }
+        fn outlet<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
+            Box::pin(async { Err(Fault::new(FaultKind::Closed, "none")) })
+        }
+        fn inlet<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
+            self.opened.send_modify(|opened| *opened += 1);
+            let inlet: Box<dyn Inlet> = Box::new(Opened { closes: *self.opened.borrow() == 1 });
+            Box::pin(async { Ok(Some(inlet)) })
+        }
+        fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
+            Box::pin(async { Err(Fault::new(FaultKind::Closed, "none")) })
+        }
+        fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
+            Box::pin(async { Ok(Vec::new()) })
+        }
+        fn close(&self, _: Duration) -> BoxFuture<'_, u64> {
+            Box::pin(async { 0 })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_closes_by_itself_is_opened_anew_until_the_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (engine, _spool) = testing::engine(dir.path());
+        let (bridge, stop) = (Arc::new(Closing::default()), CancellationToken::new());
+        let scope = Scope { prefix: "ami".to_owned(), servers: Vec::new() };
+        let metrics = Metrics::default().bus("test");
+        let serving = tokio::spawn(engine.serve(bridge.clone(), scope, metrics, stop.clone(), stop.clone()));
+        let mut opened = bridge.opened.subscribe();
+        let again = tokio::time::timeout(INLET_RETRY_MAX, opened.wait_for(|opened| *opened == 2)).await;
+        assert!(again.is_ok_and(|again| again.is_ok()));
+        assert!(!serving.is_finished());
+        stop.cancel();
+        tokio::time::timeout(INLET_RETRY_MAX, serving).await.expect("in time").expect("no panic");
+        assert_eq!(*bridge.opened.borrow(), 2);
     }
 }
