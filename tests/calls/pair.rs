@@ -38,6 +38,8 @@ pub(super) struct Pair {
     pub(super) away_millis: (u64, u64),
     /// How long one is stopped.
     pub(super) stopped_millis: (u64, u64),
+    /// The step at which one of them ends first, with a command that the other one is to find begun.
+    pub(super) begun_at: Option<&'static str>,
 }
 
 impl Pair {
@@ -48,7 +50,13 @@ impl Pair {
         row.note(format!("seed {}", chance.seed()));
         let mut rig = Rig::start(brokers, self.name, Pbx::start(Version::V22), self.more);
         rig.start_second(brokers, self.more);
+        if let Some(step) = self.begun_at {
+            rig.let_second_end_at(step);
+        }
         rig.send_until_ended(brokers, self.bus, self.name, self.call_seconds, self.rate);
+        if self.begun_at.is_some() {
+            rig.wait_until_begun_is_found();
+        }
         let (mut kills, mut stops) = (0, 0);
         while kills < self.kills {
             rig.wait_for_progress(PROGRESS);

@@ -104,6 +104,25 @@ impl Rig {
         self.faults.push(Fault { from, until: micros() });
     }
 
+    /// Starts the second one, which has no command yet, so that it ends at a step.
+    pub(super) fn let_second_end_at(&mut self, step: &str) {
+        let second = self.second.as_mut().expect("it was started");
+        second.kill();
+        second.start(command(second.directory(), Some(step)), START_SECONDS, is_ready);
+    }
+
+    /// Waits until it has ended there and the first one has found what it had begun; then it is started again.
+    pub(super) fn wait_until_begun_is_found(&mut self) {
+        let from = micros();
+        let second = self.second.as_ref().expect("it was started");
+        wait("the end of the second one at its step", PATIENCE, || has_ended(second));
+        wait("the other one finds what it had begun", PATIENCE, || self.found_begun() > 0);
+        let second = self.second.as_mut().expect("it was started");
+        second.kill();
+        second.start(command(second.directory(), None), START_SECONDS, is_ready);
+        self.faults.push(Fault { from, until: micros() });
+    }
+
     /// How many commands one amibus found begun by another one.
     pub(super) fn found_begun(&self) -> usize {
         let logs = self.second.iter().chain([&self.amibus]).map(|one| one.log());

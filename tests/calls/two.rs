@@ -24,6 +24,7 @@ fn one_of_two_is_killed() {
         away_millis: (0, 7_000),
         // Its commands are delivered again after 2 s, and its claims last for 4 s.
         stopped_millis: (2_500, 3_200),
+        begun_at: None,
     };
     let (rig, mut row) = pair.run(&brokers);
     let verdict =
