@@ -15,7 +15,7 @@
 //! | `originate`, `call`, `snapshot` | Originate, and the call that follows |
 //! | `recording`, `embedded`, `player`, `floor` | recorded calls, and which channels and bridges are up |
 //! | `event`, `classes`, `clock` | how an event is written |
-//! | `faults`, `flood` | what goes wrong on demand, and load |
+//! | `faults`, `flood`, `pour` | what goes wrong on demand, and load |
 //!
 //! Behaviour follows what was measured on Asterisk 22.10.1 and 16.28.0.
 
@@ -36,6 +36,7 @@ mod options;
 mod originate;
 mod outbox;
 mod player;
+mod pour;
 mod recording;
 mod reply;
 mod session;

@@ -12,6 +12,7 @@ use crate::listener;
 use crate::options::SimOptions;
 use crate::originate::Originated;
 use crate::player;
+use crate::pour;
 use crate::recording::Recording;
 use crate::world::{Stats, World};
 
@@ -59,6 +60,11 @@ impl Sim {
     /// The same, and tells of each event, in order, the number that it was given and when it was sent.
     pub async fn flood_told(&self, flood: &Flood, told: impl FnMut(Numbered)) -> Flooded {
         flood::run(&self.world, flood, told).await
+    }
+
+    /// Passes on the bytes of `count` whole events as they are, as soon as the readers have room for them.
+    pub async fn pour(&self, events: &Bytes, count: u64) {
+        pour::pour(&self.world, events, count).await;
     }
 
     /// The Originates that were answered by Success, oldest first; the last 200,000.

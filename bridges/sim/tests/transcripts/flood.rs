@@ -74,3 +74,20 @@ async fn who_does_not_read_is_dropped_in_the_middle_of_an_event() {
     assert!(!bytes.ends_with(b"\r\n\r\n"), "cut: ...{}", bytes[bytes.len() - 40..].escape_ascii());
     assert!(other.ask("Action: Ping").await.contains("Pong"), "others are not disturbed");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_poured_arrives_as_it_is() {
+    let sim = start(SimOptions::default()).await;
+    let mut client = logged_in(&sim, "user").await;
+    let before = sim.stats().events;
+    let event = "Event: Odd\r\nPrivilege: call,all\r\nName:value\r\n\r\n";
+    for _ in 0..3 {
+        sim.pour(&event.repeat(100).into(), 100).await;
+    }
+    sim.pour(&"Event: Last\r\n\r\n".into(), 1).await;
+    let mut came = client.through("Event: Last\n").await;
+    came.pop();
+    assert_eq!(came.len(), 300);
+    assert!(came.iter().all(|one| *one == "Event: Odd\nPrivilege: call,all\nName:value\n"), "{came:?}");
+    assert_eq!(sim.stats().events - before, 301);
+}
