@@ -1,0 +1,112 @@
+//! rdkafka: an idempotent producer with amibus's settings, which reports by callbacks.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use amibus_contract::Message;
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::FromClientConfigAndContext as _,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
+};
+
+use crate::child::{say, told};
+
+/// The wait for room in the producer's queue, and for the last reports.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// What amibus sets, in `bridges/kafka`.
+const SETTINGS: [(&str, &str); 12] = [
+    ("linger.ms", "1"),
+    ("queue.buffering.max.messages", "100000"),
+    ("queue.buffering.max.kbytes", "262144"),
+    ("partitioner", "murmur2_random"),
+    ("allow.auto.create.topics", "false"),
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("max.in.flight.requests.per.connection", "1"),
+    ("message.max.bytes", "1000000"),
+    ("enable.gapless.guarantee", "true"),
+    ("message.timeout.ms", "0"),
+    ("statistics.interval.ms", "1000"),
+];
+
+struct Reports {
+    stored: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
+}
+
+impl ClientContext for Reports {}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let counter = if result.is_ok() { &self.stored } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn run(address: &str, messages: Vec<Message>) -> io::Result<()> {
+    let (stored, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", address);
+    for (name, value) in SETTINGS {
+        config.set(name, value);
+    }
+    let reports = Reports { stored: Arc::clone(&stored), failed: Arc::clone(&failed) };
+    let producer = ThreadedProducer::from_config_and_context(&config, reports).map_err(io::Error::other)?;
+    let count = messages.len() as u64;
+    let messages: Vec<(Message, OwnedHeaders)> = messages
+        .into_iter()
+        .map(|message| {
+            let headers = headers(&message);
+            (message, headers)
+        })
+        .collect();
+    say("ready")?;
+    told()?;
+    for (message, headers) in messages {
+        send(&producer, &message, headers)?;
+    }
+    while stored.load(Ordering::Relaxed) + failed.load(Ordering::Relaxed) < count {
+        thread::sleep(PAUSE);
+    }
+    match failed.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        failed => Err(io::Error::other(format!("{failed} records were not stored"))),
+    }
+}
+
+fn send(producer: &ThreadedProducer<Reports>, message: &Message, headers: OwnedHeaders) -> io::Result<()> {
+    let record =
+        BaseRecord::to(message.topic.class()).key(&*message.key).payload(&message.body[..]).headers(headers);
+    let mut result = producer.send(record);
+    loop {
+        match result {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), record)) => {
+                thread::sleep(PAUSE);
+                result = producer.send(record);
+            }
+            Err((error, _)) => return Err(io::Error::other(error)),
+        }
+    }
+}
+
+fn headers(message: &Message) -> OwnedHeaders {
+    let mut headers = OwnedHeaders::new();
+    for (name, value) in message.attributes.iter() {
+        headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
+    }
+    headers.insert(Header { key: "content-type", value: Some("application/cloudevents+json") })
+}
