@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use amibus_ami::Frame;
-use amibus_contract::{Bytes, Kind, Message, Topic, TopicError};
+use amibus_contract::{Bytes, Message, TopicError, Topics};
 
 use crate::normalize::{self, Encoded, Notice, Profile, Stamp};
 
@@ -14,7 +14,7 @@ const ENVELOPE_BYTES: usize = 512;
 #[derive(Clone, Debug)]
 pub struct Writer {
     profile: Profile,
-    prefix: String,
+    topics: Topics,
     log: String,
     origin: String,
 }
@@ -36,9 +36,9 @@ impl Writer {
     /// # Errors
     /// When the prefix cannot begin a topic.
     pub fn new(profile: Profile, prefix: &str, log: &str) -> Result<Self, TopicError> {
-        Topic::new(prefix, Kind::Event, profile.server(), "Test")?;
+        let topics = Topics::new(prefix, profile.server())?;
         let (log, origin) = (log.to_owned(), log.to_owned());
-        Ok(Self { profile, prefix: prefix.to_owned(), log, origin })
+        Ok(Self { profile, topics, log, origin })
     }
 
     /// With the identity that the log began with, which a damaged log keeps: losses are told under it.
@@ -86,7 +86,7 @@ impl Writer {
     pub fn read(&self, body: impl Into<Bytes>) -> Option<Message> {
         let body = body.into();
         let encoded = normalize::read(&body).ok()?;
-        encoded.message(&self.prefix, body).ok()
+        encoded.message_in(&self.topics, body).ok()
     }
 
     /// The `data` of a message alone.
@@ -104,7 +104,7 @@ impl Writer {
     }
 
     fn message(&self, encoded: &Encoded, body: Vec<u8>) -> Message {
-        let message = encoded.message(&self.prefix, body.into());
+        let message = encoded.message_in(&self.topics, body.into());
         message.expect("prefix and server were checked when the writer was made")
     }
 }

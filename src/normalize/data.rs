@@ -8,7 +8,7 @@ use encoding_rs::Encoding;
 use super::{
     fields::Form,
     json,
-    lines::{Field, Lines},
+    lines::{Field, Lines, Show},
     value,
 };
 
@@ -26,12 +26,25 @@ pub(crate) fn write(lines: &Lines<'_>, charset: &'static Encoding, out: &mut Vec
     let mut writer = Writer { lines, charset, inexact: Vec::new() };
     let mut comma = b'{';
     for (at, field) in lines.fields.iter().enumerate().filter(|(_, field)| field.first) {
-        out.push(comma);
+        out.extend_from_slice(&[comma, b'"']);
         comma = b',';
-        write_key(out, field, "");
-        out.push(b':');
-        if !writer.group(out, field) {
-            writer.inexact.push(at);
+        write_name(out, field);
+        match field.show {
+            Show::Plain if field.is_single() && !is_variables(field) => {
+                out.extend_from_slice(b"\":\"");
+                out.extend_from_slice(field.header.value);
+                out.push(b'"');
+            }
+            Show::Number if field.is_single() => {
+                out.extend_from_slice(b"\":");
+                out.extend_from_slice(field.header.value);
+            }
+            _ => {
+                out.extend_from_slice(b"\":");
+                if !writer.group(out, field) {
+                    writer.inexact.push(at);
+                }
+            }
         }
     }
     if !writer.inexact.is_empty() {
@@ -60,7 +73,7 @@ struct Writer<'a, 'b> {
 impl Writer<'_, '_> {
     /// Appends all values of one name; says whether they can be rebuilt from that.
     fn group(&self, out: &mut Vec<u8>, first: &Field<'_>) -> bool {
-        let variables = matches!(first.form, Form::Variables | Form::RawVariables);
+        let variables = is_variables(first);
         if variables && let Some(exact) = self.variables(out, first) {
             return exact;
         }
@@ -138,9 +151,18 @@ impl Writer<'_, '_> {
             let (name, value) = variable(field.header.value)?;
             out.push(comma);
             comma = b',';
-            json::string(out, name);
-            out.push(b':');
-            exact &= self.text(out, field.form, rebuilds_as, value);
+            match field.show {
+                Show::Plain => {
+                    for part in [&b"\""[..], name, b"\":\"", value, b"\""] {
+                        out.extend_from_slice(part);
+                    }
+                }
+                _ => {
+                    json::string(out, name);
+                    out.push(b':');
+                    exact &= self.text(out, field.form, rebuilds_as, value);
+                }
+            }
         }
         out.push(b'}');
         Some(exact)
@@ -182,9 +204,21 @@ impl Writer<'_, '_> {
     }
 }
 
+fn is_variables(field: &Field<'_>) -> bool {
+    matches!(field.form, Form::Variables | Form::RawVariables)
+}
+
 /// Appends the key of a line, `suffix` behind it.
 fn write_key(out: &mut Vec<u8>, field: &Field<'_>, suffix: &str) {
     out.push(b'"');
+    write_name(out, field);
+    out.extend_from_slice(suffix.as_bytes());
+    out.push(b'"');
+}
+
+/// Appends the inside of the key of a line.
+#[inline]
+fn write_name(out: &mut Vec<u8>, field: &Field<'_>) {
     if field.is_line() {
         out.extend_from_slice(LINES_KEY.as_bytes());
     } else if field.rule.id != 0 {
@@ -196,8 +230,6 @@ fn write_key(out: &mut Vec<u8>, field: &Field<'_>, suffix: &str) {
         }
         json::escaped(out, field.header.name);
     }
-    out.extend_from_slice(suffix.as_bytes());
-    out.push(b'"');
 }
 
 fn order(out: &mut Vec<u8>, lines: &Lines<'_>) {

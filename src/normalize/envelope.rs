@@ -5,7 +5,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use amibus_contract::{Attributes, ByteString, Bytes, Kind, Message, Topic, TopicError};
+use amibus_contract::{Attributes, ByteString, Bytes, Kind, Message, TopicError, Topics};
 
 use super::{Profile, Stamp, json};
 use crate::route;
@@ -62,11 +62,19 @@ impl Encoded {
     ///
     /// With another body than the one that this belongs to, the attributes are empty or nonsense.
     pub fn message(&self, prefix: &str, body: Bytes) -> Result<Message, TopicError> {
+        let source = shared(&self.source, &body);
+        self.message_in(&Topics::new(prefix, server_of(&source))?, body)
+    }
+
+    /// The same, where the prefix, and most likely the server, have been checked.
+    ///
+    /// # Errors
+    /// When the server's name in the body cannot be in a topic.
+    pub fn message_in(&self, topics: &Topics, body: Bytes) -> Result<Message, TopicError> {
         let text = |span: &Span| shared(span, &body);
         let source = text(&self.source);
-        let server = source.strip_prefix(SOURCE).unwrap_or_default();
         Ok(Message {
-            topic: Topic::new(prefix, self.kind, server, &text(&self.name))?,
+            topic: topics.topic_of(server_of(&source), self.kind, &text(&self.name))?,
             key: text(&self.key),
             attributes: Attributes {
                 id: text(&self.id),
@@ -80,6 +88,10 @@ impl Encoded {
             body,
         })
     }
+}
+
+fn server_of(source: &str) -> &str {
+    source.strip_prefix(SOURCE).unwrap_or_default()
 }
 
 fn shared(span: &Span, body: &Bytes) -> ByteString {
@@ -205,7 +217,10 @@ pub fn boot_word(boot: &str) -> String {
 
 fn id_word(out: &mut Vec<u8>, word: &str) {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
-    out.extend(word.bytes().map(|byte| if safe(byte) { byte } else { b'-' }));
+    match word.bytes().all(safe) {
+        true => out.extend_from_slice(word.as_bytes()),
+        false => out.extend(word.bytes().map(|byte| if safe(byte) { byte } else { b'-' })),
+    }
 }
 
 /// Microseconds since 1970; 0 for a clock that stands before.
@@ -220,18 +235,20 @@ pub(super) fn time(out: &mut Vec<u8>, micros: u64) {
     let micros = micros.min(LAST_MICROS_OF_9999);
     let seconds = micros / 1_000_000;
     let (year, month, day) = civil(seconds / 86_400);
-    for (value, width, after) in [
-        (year, 4, b'-'),
-        (month, 2, b'-'),
-        (day, 2, b'T'),
-        (seconds / 3600 % 24, 2, b':'),
-        (seconds / 60 % 60, 2, b':'),
-        (seconds % 60, 2, b'.'),
-        (micros % 1_000_000, 6, b'Z'),
-    ] {
-        json::padded(out, value, width);
-        out.push(after);
-    }
+    let [_, _, _, _, y, e, a, r] = json::eight_digits(year);
+    let [_, _, mo, nth, _, _, d, ay] = interleaved(month, day);
+    let [_, _, h, our, _, _, m, in_] = interleaved(seconds / 3600 % 24, seconds / 60 % 60);
+    let [s, ec, u1, u2, u3, u4, u5, u6] = json::eight_digits(seconds % 60 * 1_000_000 + micros % 1_000_000);
+    out.extend_from_slice(&[
+        y, e, a, r, b'-', mo, nth, b'-', d, ay, b'T', h, our, b':', m, in_, b':', s, ec, b'.', u1, u2, u3,
+        u4, u5, u6, b'Z',
+    ]);
+}
+
+/// Two values below 100: the digits of the first at 2 and 3, of the second at 6 and 7.
+#[inline]
+fn interleaved(first: u64, second: u64) -> [u8; 8] {
+    json::eight_digits(first * 10_000 + second)
 }
 
 /// Year, month and day of a number of days since 1970. Years are counted from March, so that a leap day ends one.

@@ -238,15 +238,27 @@ impl EventRules {
 
 static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 
-/// Open addressing over a hash of the length and the outer eight bytes of a name.
+/// Open addressing over a hash of the length and the outer bytes of a name.
 struct Table {
-    slots: Box<[u16]>,
-    names: Vec<(String, Rule)>,
+    slots: Box<[Slot]>,
+    /// How many names there are, and the numbers that they were given.
+    names: u16,
 }
+
+/// One name and its rule; free while the rule's id is 0.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// What [`ends`] says of the name. Up to sixteen bytes, that and the length are all of it.
+    ends: (u64, u64),
+    name: &'static [u8],
+    rule: Rule,
+}
+
+const FREE: Slot = Slot { ends: (0, 0), name: b"", rule: UNKNOWN };
 
 impl Table {
     fn new() -> Self {
-        let mut table = Self { slots: vec![0; SLOTS].into(), names: vec![(String::new(), UNKNOWN)] };
+        let mut table = Self { slots: vec![FREE; SLOTS].into(), names: 0 };
         for prefix in words(CHANNEL_PREFIXES) {
             for (field, form, own, other) in CHANNEL_FIELDS {
                 let role = if prefix.is_empty() { own } else { other };
@@ -271,29 +283,32 @@ impl Table {
             let form = if name == "Privilege" { Form::Words } else { Form::Text };
             table.insert(name.to_owned(), form, role);
         }
-        assert!(table.names.len() <= MAX_NAMES, "MAX_NAMES is too small");
+        assert!(usize::from(table.names) < MAX_NAMES, "MAX_NAMES is too small");
         table
     }
 
     fn insert(&mut self, name: String, form: Form, role: Role) {
-        let id = u16::try_from(self.names.len()).unwrap_or(0);
-        let free = probe(name.as_bytes()).find(|&slot| self.slots.get(slot) == Some(&0));
-        if let Some(slot) = free.and_then(|slot| self.slots.get_mut(slot)) {
-            *slot = id;
-            self.names.push((name, Rule { id, form, role }));
+        let ends = ends(name.as_bytes());
+        let free = |slot: &usize| self.slots.get(*slot).is_some_and(|slot| slot.rule.id == 0);
+        let place = probe(name.len(), ends).find(free);
+        if let Some(slot) = place.and_then(|slot| self.slots.get_mut(slot)) {
+            self.names += 1;
+            // The table is made once and stays.
+            *slot = Slot { ends, name: name.leak().as_bytes(), rule: Rule { id: self.names, form, role } };
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn get(&self, name: &[u8]) -> Option<Rule> {
-        for slot in probe(name) {
-            let id = *self.slots.get(slot)?;
-            if id == 0 {
+        let ends = ends(name);
+        for slot in probe(name.len(), ends) {
+            let slot = self.slots.get(slot)?;
+            if slot.rule.id == 0 {
                 return None;
             }
-            let (known, rule) = self.names.get(usize::from(id))?;
-            if known.as_bytes() == name {
-                return Some(*rule);
+            let same = slot.ends == ends && slot.name.len() == name.len();
+            if same && (name.len() <= 16 || slot.name == name) {
+                return Some(slot.rule);
             }
         }
         None
@@ -305,13 +320,21 @@ fn words(list: &str) -> impl Iterator<Item = &str> {
     std::iter::once("").chain(list.split_whitespace())
 }
 
+/// The first and the last eight bytes of a name, which may overlap; of a shorter one, all of it in the first word.
 #[inline]
-fn probe(name: &[u8]) -> impl Iterator<Item = usize> + use<> {
-    let mut hash = (name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let (head, tail) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
-        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
-        _ => (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
-    };
+fn ends(name: &[u8]) -> (u64, u64) {
+    if let (Some(head), Some(tail)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        return (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
+    }
+    if let (Some(head), Some(tail)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        return (u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << 32, 0);
+    }
+    (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
+}
+
+#[inline]
+fn probe(length: usize, (head, tail): (u64, u64)) -> impl Iterator<Item = usize> + use<> {
+    let mut hash = (length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     hash = (hash ^ head).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     hash = (hash ^ hash >> 29 ^ tail).wrapping_mul(0x94D0_49BB_1331_11EB);
     let start = usize::try_from(hash >> 48).unwrap_or(0);
@@ -324,10 +347,12 @@ mod tests {
 
     #[test]
     fn every_name_is_found_again_and_only_once() {
-        let names: Vec<_> = TABLE.names.iter().skip(1).collect();
-        for (name, rule) in &names {
-            assert_eq!(super::rule(name.as_bytes()).id, rule.id, "{name} is in two lists");
+        let names: Vec<_> = TABLE.slots.iter().filter(|slot| slot.rule.id != 0).collect();
+        for slot in &names {
+            let name = String::from_utf8_lossy(slot.name);
+            assert_eq!(super::rule(slot.name).id, slot.rule.id, "{name} is in two lists");
         }
+        assert_eq!(names.len(), usize::from(TABLE.names));
         assert!(names.len() > 800 && names.len() < SLOTS / 3);
     }
 

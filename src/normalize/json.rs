@@ -38,41 +38,75 @@ pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Appends `value` in at least `width` (at most 20) decimal digits.
-pub(crate) fn padded(out: &mut Vec<u8>, mut value: u64, width: usize) {
-    let mut digits = [b'0'; 20];
-    let mut used = 0;
-    for digit in digits.iter_mut().rev() {
-        if value == 0 && used >= width.max(1) {
-            break;
-        }
-        *digit = b'0' + (value % 10) as u8;
-        value /= 10;
-        used += 1;
+#[inline]
+pub(crate) fn padded(out: &mut Vec<u8>, value: u64, width: usize) {
+    const EIGHT: u64 = 100_000_000;
+    let (high, low) = (value / EIGHT, value % EIGHT);
+    let mut digits = [b'0'; 24];
+    let (chunks, _) = digits.as_chunks_mut::<8>();
+    for (chunk, value) in chunks.iter_mut().zip([high / EIGHT, high % EIGHT, low]) {
+        *chunk = eight_digits(value);
     }
-    out.extend_from_slice(digits.get(20 - used..).unwrap_or_default());
+    let used = value.checked_ilog10().map_or(1, |log| log as usize + 1).max(width);
+    out.extend_from_slice(digits.get(digits.len() - used.min(20)..).unwrap_or_default());
+}
+
+/// The decimal digits of a value below 10^8, computed all at once: halves of four digits, then quarters of two, then
+/// single ones, each in its own part of the word.
+#[inline]
+pub(crate) fn eight_digits(value: u64) -> [u8; 8] {
+    let halves = (value / 10_000) | ((value % 10_000) << 32);
+    let hundreds = ((halves * 10_486) >> 20) & 0x7F_0000_007F;
+    let quarters = hundreds | ((halves - 100 * hundreds) << 16);
+    let tens = ((quarters * 103) >> 10) & 0x000F_000F_000F_000F;
+    (tens | ((quarters - 10 * tens) << 8) | (ONES * 0x30)).to_le_bytes()
 }
 
 /// How many bytes from the start need no escape.
 #[inline]
-fn plain_bytes(text: &[u8]) -> usize {
+pub(crate) fn plain_bytes(text: &[u8]) -> usize {
+    bytes_before(text, specials, |byte| matches!(byte, 0..0x20 | b'"' | b'\\'))
+}
+
+/// How many bytes stand before the first colon or control character.
+#[inline]
+pub(crate) fn name_bytes(text: &[u8]) -> usize {
+    bytes_before(
+        text,
+        |word| (below_0x20(word) | zero_in(word ^ (ONES * 0x3A))) & HIGH,
+        |byte| matches!(byte, 0..0x20 | b':'),
+    )
+}
+
+/// How many bytes stand before the first that is looked for: `in_word` sets its high bit, and may set those behind it.
+#[inline]
+fn bytes_before(text: &[u8], in_word: impl Fn(u64) -> u64, is_it: impl Fn(u8) -> bool) -> usize {
     let (words, tail) = text.as_chunks::<8>();
-    let mut plain = 0;
+    let mut before = 0;
     for word in words {
-        let found = specials(u64::from_le_bytes(*word));
+        let found = in_word(u64::from_le_bytes(*word));
         if found != 0 {
-            return plain + found.trailing_zeros() as usize / 8;
+            return before + found.trailing_zeros() as usize / 8;
         }
-        plain += 8;
+        before += 8;
     }
-    plain + tail.iter().take_while(|byte| !matches!(byte, 0..0x20 | b'"' | b'\\')).count()
+    before + tail.iter().take_while(|byte| !is_it(**byte)).count()
 }
 
 /// The high bit of each byte below 0x20, of each quote and each backslash; exact up to the first that is set.
 #[inline]
 fn specials(word: u64) -> u64 {
-    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (control | zero_in(word ^ (ONES * 0x22)) | zero_in(word ^ (ONES * 0x5C))) & HIGH
+    (below_0x20(word) | zero_in(word ^ (ONES * 0x22)) | zero_in(word ^ (ONES * 0x5C))) & HIGH
+}
+
+#[inline]
+fn zero_in(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word
+}
+
+#[inline]
+fn below_0x20(word: u64) -> u64 {
+    word.wrapping_sub(ONES * 0x20) & !word
 }
 
 fn escape(out: &mut Vec<u8>, byte: u8) {
@@ -130,5 +164,9 @@ mod tests {
         assert_eq!(write(42, 20), "00000000000000000042");
         assert_eq!(write(u64::MAX, 20), "18446744073709551615");
         assert_eq!((write(0, 0), write(7, 2), write(1234, 2)), ("0".into(), "07".into(), "1234".into()));
+        assert_eq!(write(12_345_678_901_234_567_890, 1), "12345678901234567890");
+        for value in (0..63).map(|bits| (1_u64 << bits) - 1).chain((0..19).map(|n| 10_u64.pow(n) * 9)) {
+            assert_eq!(write(value, 1), value.to_string());
+        }
     }
 }

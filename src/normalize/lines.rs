@@ -1,16 +1,22 @@
 //! The header lines of one message, grouped by name without copying them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::NonZeroU32};
 
 use amibus_ami::{Frame, Header, Kind, Separator};
+use memchr::memmem;
 
-use super::fields::{self, EventRules, Form, MAX_NAMES, Rule};
+use super::{
+    fields::{self, EventRules, Form, MAX_NAMES, Rule},
+    json, value,
+};
 use crate::route::CallIds;
 
+const CRLF: &[u8] = b"\r\n";
 /// Names outside the table that are found again by looking at each line; beyond, by a map.
 const MAX_SCANNED_NAMES: usize = 32;
-/// Lines that are expected of a message.
-const USUAL_LINES: usize = 48;
+/// Bytes that are expected of a line, and lines of a short message.
+const USUAL_LINE_BYTES: usize = 24;
+const LEAST_LINES: usize = 4;
 
 /// One header line and its place among those of the same name.
 #[derive(Clone, Copy, Debug)]
@@ -19,16 +25,52 @@ pub(crate) struct Field<'b> {
     pub(crate) rule: Rule,
     /// How this line's value is shown.
     pub(crate) form: Form,
+    pub(crate) show: Show,
     /// Whether it is the first of its name.
     pub(crate) first: bool,
     /// The position of the next of its name.
-    next: Option<u32>,
+    next: Option<NonZeroU32>,
+}
+
+/// What was found out about a value while its line's end was looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Show {
+    /// It stands in JSON between quotes, just so, and is rebuilt from that.
+    Plain,
+    /// It stands in JSON without quotes.
+    Number,
+    /// It must be looked at.
+    Look,
+}
+
+impl Show {
+    /// Of a value that needs no escape in JSON, whose form on the wire is `wire`.
+    #[inline]
+    fn of_plain(wire: Form, text: &[u8]) -> Self {
+        match wire {
+            Form::Text => Self::Plain,
+            Form::Number if value::is_canonical_integer(text) => Self::Number,
+            Form::Number => Self::Plain,
+            // No backslash is in it, so nothing is undone; these would be escaped when it is rebuilt.
+            Form::Escaped | Form::Variables if !text.iter().any(|byte| matches!(byte, b'\'' | b'?')) => {
+                Self::Plain
+            }
+            Form::RawVariables => Self::Plain,
+            _ => Self::Look,
+        }
+    }
 }
 
 impl Field<'_> {
     /// Whether this is a whole line that is no header: no colon, or a name that is not UTF-8. Its name is empty.
     pub(crate) fn is_line(&self) -> bool {
         self.header.separator == Separator::None
+    }
+
+    /// Whether no other line has its name.
+    #[inline]
+    pub(crate) fn is_single(&self) -> bool {
+        self.first && self.next.is_none()
     }
 }
 
@@ -50,7 +92,7 @@ pub(crate) struct Lines<'b> {
 impl<'b> Lines<'b> {
     pub(crate) fn of(frame: Frame<'b>) -> Self {
         let mut lines = Self {
-            fields: Vec::with_capacity(USUAL_LINES),
+            fields: Vec::with_capacity(frame.raw().len() / USUAL_LINE_BYTES + LEAST_LINES),
             ids: CallIds::default(),
             rules: EventRules::Common,
             utf8: std::str::from_utf8(frame.raw()).is_ok(),
@@ -59,71 +101,89 @@ impl<'b> Lines<'b> {
             others: 0,
             index: HashMap::new(),
         };
+        match frame.kind() {
+            // Its lines may not be its headers: see `Frame::headers`.
+            Kind::Response => lines.fill(frame, frame.headers().map(|header| (header, false))),
+            Kind::Event | Kind::Other => lines.fill(frame, Scan::of(&frame)),
+        }
+        lines
+    }
+
+    #[inline]
+    fn fill(&mut self, frame: Frame<'b>, headers: impl Iterator<Item = (Header<'b>, bool)>) {
         let is_event = frame.kind() == Kind::Event;
         let torn = frame.kind() == Kind::Other;
         let (mut named, mut users_own) = (false, false);
-        for header in frame.headers() {
+        for (header, plain) in headers {
             let is_header = header.separator != Separator::None
                 && !torn
-                && (lines.utf8 || std::str::from_utf8(header.name).is_ok());
+                && (self.utf8 || std::str::from_utf8(header.name).is_ok());
             if !is_header {
-                lines.push(whole_line(frame.raw(), &header), fields::rule(b""), Form::Text);
+                let line = whole_line(frame.raw(), &header);
+                self.push(line, fields::rule(b""), Form::Text, Show::Look);
                 continue;
             }
             let rule = fields::rule(header.name);
             if !named && header.name == b"Event" {
                 named = true;
-                lines.rules = EventRules::of(header.value);
+                self.rules = EventRules::of(header.value);
             }
             if is_event {
-                lines.ids.see(rule.role, header.value);
+                self.ids.see(rule.role, header.value);
             }
-            let form =
-                if users_own { as_written(rule.form) } else { lines.rules.form(header.name, rule.form) };
-            lines.push(header, rule, form);
+            let wire = self.rules.form(header.name, rule.form);
+            let form = if users_own { as_written(rule.form) } else { wire };
+            let show = if plain && self.utf8 { Show::of_plain(wire, header.value) } else { Show::Look };
+            self.push(header, rule, form, show);
             users_own |= is_event && header.name == b"UserEvent" && frame.is_event("UserEvent");
         }
-        lines
     }
 
     /// A line and those after it that have the same name.
     pub(crate) fn group<'a>(&'a self, first: &'a Field<'b>) -> impl Iterator<Item = &'a Field<'b>> + Clone {
         std::iter::successors(Some(first), |field| {
-            field.next.and_then(|next| self.fields.get(usize::try_from(next).ok()?))
+            field.next.and_then(|next| self.fields.get(usize::try_from(next.get()).ok()?))
         })
     }
 
-    fn push(&mut self, header: Header<'b>, rule: Rule, form: Form) {
+    #[inline]
+    fn push(&mut self, header: Header<'b>, rule: Rule, form: Form, show: Show) {
         let at = u32::try_from(self.fields.len()).unwrap_or(u32::MAX);
         let before = self.before(&header, rule.id);
         self.irregular |= header.separator == Separator::Colon;
         if let Some(before) = before {
             self.irregular |= before + 1 != self.fields.len();
             if let Some(field) = self.fields.get_mut(before) {
-                field.next = Some(at);
+                field.next = NonZeroU32::new(at);
             }
         }
         if self.others > MAX_SCANNED_NAMES && rule.id == 0 {
             self.index.insert((header.separator == Separator::None, header.name), at);
         }
-        self.fields.push(Field { header, rule, form, first: before.is_none(), next: None });
+        self.fields.push(Field { header, rule, form, show, first: before.is_none(), next: None });
     }
 
     /// The position of the last line of that name so far.
+    #[inline]
     fn before(&mut self, header: &Header<'b>, id: u16) -> Option<usize> {
+        if id == 0 {
+            return self.other_before(header);
+        }
+        let (word, bit) = (usize::from(id / 64), 1_u64 << (id % 64));
+        let seen = self.seen.get_mut(word)?;
+        let known = *seen & bit != 0;
+        *seen |= bit;
+        if known { self.fields.iter().rposition(|field| field.rule.id == id) } else { None }
+    }
+
+    /// The same for a name outside the table.
+    fn other_before(&mut self, header: &Header<'b>) -> Option<usize> {
         let line = header.separator == Separator::None;
         let same = |field: &Field<'_>| {
-            field.rule.id == id && (id != 0 || (field.is_line() == line && field.header.name == header.name))
+            field.rule.id == 0 && field.is_line() == line && field.header.name == header.name
         };
         if self.fields.last().is_some_and(same) {
             return Some(self.fields.len() - 1);
-        }
-        if id != 0 {
-            let (word, bit) = (usize::from(id / 64), 1_u64 << (id % 64));
-            let seen = self.seen.get_mut(word)?;
-            let known = *seen & bit != 0;
-            *seen |= bit;
-            return if known { self.fields.iter().rposition(same) } else { None };
         }
         if self.others > MAX_SCANNED_NAMES {
             return self.index.get(&(line, header.name)).and_then(|&at| usize::try_from(at).ok());
@@ -145,6 +205,53 @@ impl<'b> Lines<'b> {
             }
         }
     }
+}
+
+/// The lines of an event, each with whether it is a name, a colon, a blank and a value that needs no escape in JSON. One
+/// search finds that and the line's end, since CR would need an escape too.
+pub(crate) struct Scan<'b> {
+    rest: Option<&'b [u8]>,
+}
+
+impl<'b> Scan<'b> {
+    pub(crate) fn of(frame: &Frame<'b>) -> Self {
+        Self { rest: Some(frame.raw()).filter(|raw| !raw.is_empty()) }
+    }
+}
+
+impl<'b> Iterator for Scan<'b> {
+    type Item = (Header<'b>, bool);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let text = self.rest?;
+        let plain = plain_line(text);
+        let (header, after) = plain.unwrap_or_else(|| any_line(text));
+        self.rest = after;
+        Some((header, plain.is_some()))
+    }
+}
+
+/// The first line of `text` and what follows its end.
+#[cold]
+fn any_line(text: &[u8]) -> (Header<'_>, Option<&[u8]>) {
+    let end = memmem::find(text, CRLF);
+    let line = end.and_then(|end| text.get(..end)).unwrap_or(text);
+    (Header::parse(line), end.and_then(|end| text.get(end + CRLF.len()..)))
+}
+
+/// The same, if the line is plain.
+#[inline]
+fn plain_line(text: &[u8]) -> Option<(Header<'_>, Option<&[u8]>)> {
+    let (name, behind) = text.split_at_checked(json::name_bytes(text))?;
+    let behind = behind.strip_prefix(b": ")?;
+    let (value, behind) = behind.split_at_checked(json::plain_bytes(behind))?;
+    let after = match behind {
+        [] => None,
+        [b'\r', b'\n', after @ ..] => Some(after),
+        _ => return None,
+    };
+    Some((Header { name, value, separator: Separator::ColonBlank }, after))
 }
 
 /// What the sender of a UserEvent wrote after its name is not escaped.

@@ -119,7 +119,7 @@ pub struct Notice<'a> {
 pub fn event(profile: &Profile, frame: Frame<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Encoded {
     let lines = Lines::of(frame);
     let (subject, key) = (lines.ids.subject(), lines.ids.key());
-    let micros = timestamp_micros(&frame).unwrap_or_else(|| envelope::micros(stamp.received));
+    let micros = number::stamp_of(&lines).unwrap_or_else(|| envelope::micros(stamp.received));
     let name = route::name(&frame);
     let head =
         Head { kind: Kind::Event, name, subject, key, correlation: None, number: stamp.number, micros };

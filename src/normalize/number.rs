@@ -10,6 +10,8 @@
 
 use amibus_ami::{Frame, Header, Kind, Separator};
 
+use super::lines::{Lines, Scan};
+
 /// How far behind the highest number a number may come and still be known as new.
 pub const REORDER_WINDOW: u32 = 4096;
 /// How far ahead of the highest number a single message may jump. The next one after it confirms the jump.
@@ -38,6 +40,14 @@ pub fn timestamp_micros(frame: &Frame<'_>) -> Option<u64> {
     micros(plain(&header, b"Timestamp")?)
 }
 
+/// The same, of an event whose lines are known.
+pub(super) fn stamp_of(lines: &Lines<'_>) -> Option<u64> {
+    let [event, privilege, stamp, ..] = lines.fields.as_slice() else { return None };
+    plain(&event.header, b"Event")?;
+    plain(&privilege.header, b"Privilege")?;
+    micros(plain(&stamp.header, b"Timestamp")?)
+}
+
 /// The microseconds since 1970 of a moment as Asterisk writes it: seconds, a point, six digits.
 pub fn micros(text: &[u8]) -> Option<u64> {
     let (seconds, [b'.', micros @ ..]) = text.split_last_chunk::<7>()? else { return None };
@@ -56,7 +66,7 @@ pub fn numbered_id<'i>(id: &'i str, server: &str) -> Option<(&'i str, u32)> {
 
 /// The headers after `Event` and `Privilege`.
 fn stamped<'b>(frame: &Frame<'b>) -> Option<impl Iterator<Item = Header<'b>> + use<'b>> {
-    let mut headers = frame.headers();
+    let mut headers = Scan::of(frame).map(|(header, _)| header);
     let first = headers.next().filter(|_| frame.kind() == Kind::Event)?;
     plain(&first, b"Event")?;
     plain(&headers.next()?, b"Privilege")?;

@@ -32,7 +32,7 @@ pub use claims::Claims;
 pub use client::{Client, Delivery, Feed, Posted, Replies};
 pub use fault::{Decision, Fault, FaultKind};
 pub use inlet::{Begin, Handle, Inlet, Rejection, Request, Scope};
-pub use message::{Attributes, Kind, Message, Topic, TopicError};
+pub use message::{Attributes, Kind, Message, Topic, TopicError, Topics};
 pub use outlet::{Outlet, Published, Reach};
 pub use settings::{Context, Key, KeyKind, Plug, Problem, Value, Values};
 

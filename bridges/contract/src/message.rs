@@ -68,24 +68,29 @@ impl Topic {
     pub fn new(prefix: &str, kind: Kind, server: &str, name: &str) -> Result<Self, TopicError> {
         check_prefix(prefix)?;
         check_server(server)?;
+        Ok(Self::of_checked(prefix, kind, server, name))
+    }
+
+    fn of_checked(prefix: &str, kind: Kind, server: &str, name: &str) -> Self {
         let mut text = String::with_capacity(prefix.len() + server.len() + name.len() + 12);
-        text.push_str(prefix);
-        text.push('.');
-        text.push_str(kind.as_str());
-        text.push('.');
-        text.push_str(server);
-        text.push('.');
-        let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
-        text.extend(name.chars().take(MAX_TOPIC_WORD_BYTES).map(safe));
-        if name.is_empty() {
-            text.push('_');
+        for part in [prefix, ".", kind.as_str(), ".", server, "."] {
+            text.push_str(part);
         }
-        Ok(Self {
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        match name.len() <= MAX_TOPIC_WORD_BYTES && !name.is_empty() && name.bytes().all(safe) {
+            true => text.push_str(name),
+            false if name.is_empty() => text.push('_'),
+            false => {
+                let word = |c: char| if u8::try_from(c).is_ok_and(safe) { c } else { '_' };
+                text.extend(name.chars().take(MAX_TOPIC_WORD_BYTES).map(word));
+            }
+        }
+        Self {
             prefix_bytes: u16::try_from(prefix.len()).unwrap_or(u16::MAX),
             server_bytes: u16::try_from(server.len()).unwrap_or(u16::MAX),
             text: text.into(),
             kind,
-        })
+        }
     }
 
     /// The whole topic.
@@ -124,6 +129,46 @@ impl Topic {
     pub fn name(&self) -> &str {
         let start = self.class().len() + 1 + usize::from(self.server_bytes) + 1;
         self.text.get(start..).unwrap_or_default()
+    }
+}
+
+/// What all topics of one server have in common, checked once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    prefix: String,
+    server: String,
+}
+
+impl Topics {
+    /// The topics of `server` under `prefix`.
+    ///
+    /// # Errors
+    /// As for [`Topic::new`].
+    pub fn new(prefix: &str, server: &str) -> Result<Self, TopicError> {
+        check_prefix(prefix)?;
+        check_server(server)?;
+        Ok(Self { prefix: prefix.to_owned(), server: server.to_owned() })
+    }
+
+    /// The server's name.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// One of them, as [`Topic::new`] builds it.
+    pub fn topic(&self, kind: Kind, name: &str) -> Topic {
+        Topic::of_checked(&self.prefix, kind, &self.server, name)
+    }
+
+    /// One of another server.
+    ///
+    /// # Errors
+    /// When that server's name does not have the form that the contract gives.
+    pub fn topic_of(&self, server: &str, kind: Kind, name: &str) -> Result<Topic, TopicError> {
+        if server != self.server {
+            check_server(server)?;
+        }
+        Ok(Topic::of_checked(&self.prefix, kind, server, name))
     }
 }
 
