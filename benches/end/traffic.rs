@@ -8,6 +8,8 @@ use memchr::memmem;
 
 /// The second in which the first event happens.
 const BEGAN_SECOND: u64 = 1_795_220_000;
+/// Seconds that numbers may reach into: of a hundred million events.
+const SECONDS_MAX: u64 = 100;
 const STAMP: &[u8] = b"\r\nTimestamp: ";
 /// `1795220000.000000`
 const STAMP_BYTES: usize = 17;
@@ -65,12 +67,13 @@ fn text(number: u64) -> String {
     format!("{}.{:06}", BEGAN_SECOND + number / 1_000_000, number % 1_000_000)
 }
 
-/// The number of an event, from its body.
+/// The number of an event, from its body; what the simulator has to say itself (its logins) is none of these.
 pub(crate) fn number(finder: &memmem::Finder<'_>, body: &[u8]) -> Option<u64> {
     let at = finder.find(body)? + STAMP_KEY.len();
     let stamp = std::str::from_utf8(body.get(at..at + STAMP_BYTES)?).ok()?;
     let (seconds, micros) = stamp.split_once('.')?;
-    Some(seconds.parse::<u64>().ok()?.checked_sub(BEGAN_SECOND)? * 1_000_000 + micros.parse::<u64>().ok()?)
+    let since = seconds.parse::<u64>().ok()?.checked_sub(BEGAN_SECOND)?;
+    (since < SECONDS_MAX).then_some(since * 1_000_000 + micros.parse::<u64>().ok()?)
 }
 
 /// What stands before the stamp in a body.
