@@ -68,6 +68,9 @@ pub(crate) struct Context {
     topic: String,
     paused: AtomicBool,
     leaving: AtomicBool,
+    /// A commit of before partitions went has not ended. librdkafka may yet send it, as one of whatever membership follows,
+    /// and over what their new owner has committed: so none may follow.
+    overtaken: AtomicBool,
 }
 
 impl ClientContext for Context {
@@ -99,6 +102,7 @@ impl ConsumerContext for Context {
             && self.group.owes(&partitions)
             && !self.orders.before_they_go(&partitions, COMMIT_BEFORE_GOING)
         {
+            self.overtaken.store(true, Ordering::Release);
             tracing::warn!(
                 ?partitions,
                 "what was done could not be committed before they went: it comes again there"
@@ -109,6 +113,7 @@ impl ConsumerContext for Context {
         }
         if lost && !self.orders.before_they_go(&[], COMMIT_BEFORE_GOING) {
             // It must not come after the member has joined anew: the broker would take it for one of that time.
+            self.overtaken.store(true, Ordering::Release);
             tracing::warn!("a commit of before the partitions were lost has not ended yet");
         }
         // librdkafka keeps a partition paused until it is resumed, also while it is somebody else's.
@@ -198,7 +203,7 @@ pub(crate) fn start(
     group: Arc<Group>,
 ) -> Result<(mpsc::Receiver<Coming>, Why, std::thread::JoinHandle<()>), Fault> {
     let listener = Listener(hub.health.clone());
-    let (paused, leaving) = (AtomicBool::new(false), AtomicBool::new(false));
+    let [paused, leaving, overtaken] = [const { AtomicBool::new(false) }; 3];
     let orders = Arc::<Orders>::default();
     let context = Context {
         listener,
@@ -207,6 +212,7 @@ pub(crate) fn start(
         topic: topic.to_owned(),
         paused,
         leaving,
+        overtaken,
     };
     let consumer: BaseConsumer<Context> =
         BaseConsumer::from_config_and_context(&clients::member(&hub.settings), context)
@@ -243,6 +249,11 @@ impl Member {
             let wait = if self.group.is_busy() || !self.held.is_empty() { ASK_BUSY } else { ASK_IDLE };
             if self.read(wait) {
                 return;
+            }
+            if self.consumer.context().overtaken.load(Ordering::Acquire) {
+                return tracing::warn!(
+                    "a commit that hangs is not waited for: another member is to take its place"
+                );
             }
             if self.committer.is_finished() {
                 return self.why.set(Fault::new(FaultKind::Closed, "the thread that commits has ended"));
