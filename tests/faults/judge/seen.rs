@@ -1,7 +1,7 @@
 //! What was seen, and in which order: repeats, ids, strangers.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use super::{Bus, Message, Run, Verdict, What};
 
@@ -28,6 +28,7 @@ impl Sightings {
         let mut this = Self { sequences: vec![None; begin] };
         let mut ids: HashMap<u64, u64> = HashMap::new();
         let mut lasts: HashMap<u64, Last> = HashMap::new();
+        let mut passed = HashSet::new();
         for message in messages {
             match ids.entry(message.id) {
                 Entry::Occupied(known) if *known.get() != message.crc => {
@@ -44,6 +45,10 @@ impl Sightings {
                 Entry::Vacant(new) => new.insert(message.crc),
             };
             let place = this.place(&starts, message, verdict);
+            if is_of_what_passed(message, &passed) {
+                continue;
+            }
+            passed.insert(message.sequence);
             order(bus, &mut lasts, message, place, verdict);
         }
         this
@@ -84,6 +89,14 @@ impl Sightings {
         }
         Some(place)
     }
+}
+
+/// Whether a damaged stretch of the log was on the bus as a whole before: amibus, which lost its mark of what that has, reads
+/// it again, and has no message to repeat. It says nothing of what follows.
+fn is_of_what_passed(message: &Message, passed: &HashSet<u64>) -> bool {
+    let What::Gap(gap) = &message.what else { return false };
+    let range = gap.range.filter(|_| gap.reason == "damaged");
+    range.is_some_and(|(first, last)| (first..=last).all(|sequence| passed.contains(&sequence)))
 }
 
 /// First sightings ascend: over all on JetStream, within a key on Kafka.

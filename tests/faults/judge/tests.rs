@@ -60,6 +60,21 @@ fn a_reorder_is_found() {
 }
 
 #[test]
+fn a_damaged_stretch_that_was_on_the_bus_before_is_no_reorder() {
+    // It ends at number 15, and number 39 was the last.
+    for verdict in both(|_, lines| lines.push(gap(26, "damaged 21 26 - - -"))) {
+        assert!(verdict.is_clean(), "{verdict:?}");
+    }
+    let [jetstream, _] = both(|_, lines| {
+        lines.remove(14);
+        lines.push(gap(26, "damaged 21 26 - - -"));
+    });
+    assert_eq!((jetstream.lost, jetstream.breaches), (0, 1), "it is told of too late: {jetstream:?}");
+    let [jetstream, _] = both(|_, lines| lines.push(gap(26, "dropped 21 26 - - -")));
+    assert_eq!(jetstream.breaches, 1, "what was on the bus was not dropped: {jetstream:?}");
+}
+
+#[test]
 fn source_order_is_demanded_too() {
     let [jetstream, kafka] = both(|_, lines| {
         // Sequences ascend, but the numbers were given to the wrong events.
