@@ -18,6 +18,19 @@ pub(crate) fn of(error: &KafkaError, what: &str) -> Fault {
     }
 }
 
+/// The fault of an error that ends a client, in librdkafka's words.
+pub(crate) fn fatal(code: RDKafkaErrorCode, text: &str, what: &str) -> Fault {
+    if code == RDKafkaErrorCode::FencedInstanceId {
+        let message = format!(
+            "{what}: another member of the group has the same group.instance.id as this one and has taken its place: two \
+             of one id take it from each other for ever; give each amibus an id of its own (bus.kafka.librdkafka), or none"
+        );
+        return Fault::new(FaultKind::Refused, message).deciding(Decision::Stop);
+    }
+    let (kind, decision) = judge(code);
+    Fault::new(kind, format!("{what}: {code}: {text}")).deciding(decision)
+}
+
 fn judge(code: RDKafkaErrorCode) -> (FaultKind, Decision) {
     use RDKafkaErrorCode as Code;
     let kind = match code {

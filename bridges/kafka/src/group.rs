@@ -5,7 +5,7 @@
 //! takes its notes with it: handles of that time find another term, and do nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -354,9 +354,16 @@ impl Group {
             .sum()
     }
 
-    /// The longest stretch from the first command that is not done to the last that came.
-    pub(crate) fn span(&self) -> i64 {
-        self.lock().held.values().map(Held::span).max().unwrap_or(0)
+    /// The partitions of ours whose stretch from the first command that is not done to the last that came is this long, or
+    /// all of ours; and the others.
+    pub(crate) fn full(&self, span: i64, all: bool) -> (BTreeSet<i32>, BTreeSet<i32>) {
+        let state = self.lock();
+        let is_full = |held: &Held| all || held.span() >= span;
+        let of = |full: bool| {
+            let some = state.held.iter().filter(|(_, held)| is_full(held) == full);
+            some.map(|(partition, _)| *partition).collect()
+        };
+        (of(true), of(false))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -5,9 +5,9 @@
 //! and it goes on asking.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     clients, command,
-    committer::{self, Orders},
+    committer::{self, Last, Orders},
     faults,
     front::unusable,
     group::Group,
@@ -60,17 +60,22 @@ const RESUME_EVERY: Duration = Duration::from_secs(1);
 /// What [`crate::inlet::KafkaInlet`] hands on.
 pub(crate) type Coming = Result<Request, Fault>;
 
+/// What is not read at the moment.
+#[derive(Default)]
+struct Paused {
+    /// There is no room for any record.
+    all: bool,
+    partitions: BTreeSet<i32>,
+}
+
 /// The callbacks of the member.
 pub(crate) struct Context {
     listener: Listener,
     group: Arc<Group>,
     orders: Arc<Orders>,
     topic: String,
-    paused: AtomicBool,
+    paused: Mutex<Paused>,
     leaving: AtomicBool,
-    /// A commit of before partitions went has not ended. librdkafka may yet send it, as one of whatever membership follows,
-    /// and over what their new owner has committed: so none may follow.
-    overtaken: AtomicBool,
 }
 
 impl ClientContext for Context {
@@ -98,22 +103,26 @@ impl ConsumerContext for Context {
         if !lost && !self.leaving.load(Ordering::Acquire) {
             self.wait_for_hands(&partitions);
         }
-        if !lost
-            && self.group.owes(&partitions)
-            && !self.orders.before_they_go(&partitions, COMMIT_BEFORE_GOING)
-        {
-            self.overtaken.store(true, Ordering::Release);
-            tracing::warn!(
-                ?partitions,
-                "what was done could not be committed before they went: it comes again there"
-            );
+        if !lost && self.group.owes(&partitions) {
+            let last = self.orders.before_they_go(&partitions, COMMIT_BEFORE_GOING);
+            if last != Last::Kept {
+                // One that hangs is not made in another's time: librdkafka joins anew only when none is on its way
+                // (rd_kafka_assignment_serve, wait_commit_cnt), and nobody else has them before, unless the group
+                // expels the member. Then the broker refuses it.
+                tracing::warn!(
+                    ?partitions,
+                    ?last,
+                    "not all that was done could be committed before they went: it comes again there, and what was not \
+                     sent after all may still count as begun"
+                );
+            }
         }
         for partition in partitions {
             self.group.revoked(partition);
+            self.paused().partitions.remove(&partition);
         }
-        if lost && !self.orders.before_they_go(&[], COMMIT_BEFORE_GOING) {
-            // It must not come after the member has joined anew: the broker would take it for one of that time.
-            self.overtaken.store(true, Ordering::Release);
+        if lost && self.orders.before_they_go(&[], COMMIT_BEFORE_GOING) == Last::Hangs {
+            // Who commits asks librdkafka whether they are lost, which it forgets after this.
             tracing::warn!("a commit of before the partitions were lost has not ended yet");
         }
         // librdkafka keeps a partition paused until it is resumed, also while it is somebody else's.
@@ -126,15 +135,21 @@ impl ConsumerContext for Context {
         let Rebalance::Assign(list) = rebalance else { return };
         tracing::info!(partitions = ?partitions(list), "partitions of the command topic are ours");
         self.group.assigned(partitions(list).into_iter());
-        if self.paused.load(Ordering::Acquire)
-            && let Err(error) = consumer.pause(list)
-        {
-            tracing::debug!(%error, "new partitions could not be paused");
+        let mut paused = self.paused();
+        if paused.all {
+            match consumer.pause(list) {
+                Ok(()) => paused.partitions.extend(partitions(list)),
+                Err(error) => tracing::debug!(%error, "new partitions could not be paused"),
+            }
         }
     }
 }
 
 impl Context {
+    fn paused(&self) -> MutexGuard<'_, Paused> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until the commands of partitions that go are given back or done, which those in the middle of being carried
     /// out may soon be: the next member would run them too.
     fn wait_for_hands(&self, partitions: &[i32]) {
@@ -203,16 +218,15 @@ pub(crate) fn start(
     group: Arc<Group>,
 ) -> Result<(mpsc::Receiver<Coming>, Why, std::thread::JoinHandle<()>), Fault> {
     let listener = Listener(hub.health.clone());
-    let [paused, leaving, overtaken] = [const { AtomicBool::new(false) }; 3];
+    let leaving = AtomicBool::new(false);
     let orders = Arc::<Orders>::default();
     let context = Context {
         listener,
         group: group.clone(),
         orders: orders.clone(),
         topic: topic.to_owned(),
-        paused,
+        paused: Mutex::default(),
         leaving,
-        overtaken,
     };
     let consumer: BaseConsumer<Context> =
         BaseConsumer::from_config_and_context(&clients::member(&hub.settings), context)
@@ -249,11 +263,6 @@ impl Member {
             let wait = if self.group.is_busy() || !self.held.is_empty() { ASK_BUSY } else { ASK_IDLE };
             if self.read(wait) {
                 return;
-            }
-            if self.consumer.context().overtaken.load(Ordering::Acquire) {
-                return tracing::warn!(
-                    "a commit that hangs is not waited for: another member is to take its place"
-                );
             }
             if self.committer.is_finished() {
                 return self.why.set(Fault::new(FaultKind::Closed, "the thread that commits has ended"));
@@ -301,7 +310,7 @@ impl Member {
         false
     }
 
-    /// Passes on what is held; pauses reading while there is no room.
+    /// Passes on what is held, and pauses reading where there is no room.
     fn hand_out(&mut self) {
         while let Some(next) = self.held.pop_front() {
             if let Err(error) = self.out.try_send(next) {
@@ -311,20 +320,45 @@ impl Member {
                 break;
             }
         }
-        let room = self.held.is_empty() && self.group.span() < MAX_SPAN;
-        let was_paused = self.consumer.context().paused.swap(!room, Ordering::AcqRel);
+        self.pause();
+    }
+
+    /// Pauses all partitions while there is no room for more, else those that hold as much as may be; resumes the others.
+    fn pause(&mut self) {
+        let all = !self.held.is_empty();
+        let (full, others) = self.group.full(MAX_SPAN, all);
+        let mut paused = self.consumer.context().paused();
+        paused.all = all;
         // A pause or a resume that librdkafka drops is reported as done, so resuming is said again from time to time.
-        let due = room && self.resumed.elapsed() > RESUME_EVERY;
-        if was_paused != room && !due {
-            return;
-        }
-        if room {
+        let again = !others.is_empty() && self.resumed.elapsed() > RESUME_EVERY;
+        if again {
             self.resumed = Instant::now();
         }
-        let change = |list| if room { self.consumer.resume(&list) } else { self.consumer.pause(&list) };
-        if let Err(error) = self.consumer.assignment().and_then(change) {
-            tracing::debug!(%error, room, "reading could not be paused or resumed");
+        let stop: Vec<i32> = full.iter().copied().filter(|one| !paused.partitions.contains(one)).collect();
+        let go: Vec<i32> =
+            others.into_iter().filter(|one| again || paused.partitions.contains(one)).collect();
+        if let Err(error) = self.each(&stop, |list| self.consumer.pause(list)) {
+            tracing::debug!(%error, "reading could not be paused");
         }
+        if let Err(error) = self.each(&go, |list| self.consumer.resume(list)) {
+            tracing::debug!(%error, "reading could not be resumed");
+        }
+        paused.partitions = full;
+    }
+
+    fn each(
+        &self,
+        partitions: &[i32],
+        change: impl FnOnce(&TopicPartitionList) -> KafkaResult<()>,
+    ) -> KafkaResult<()> {
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        change(&list)
     }
 
     /// A record as a request, unless it is one that was done before.
@@ -367,10 +401,23 @@ impl Member {
         let metadata = std::panic::catch_unwind(std::panic::AssertUnwindSafe(text)).unwrap_or_default();
         match position
             .filter(|position| first < *position)
-            .map(|position| self.ends_before(partition, position))
+            .map(|position| self.end(partition).map(|end| (position, end)))
         {
-            None | Some(Ok(false)) => self.group.resume(partition, position, &metadata),
-            Some(Ok(true)) => {
+            None => self.group.resume(partition, position, &metadata),
+            Some(Ok((committed, end))) if end >= committed => {
+                // Nothing tells the two cases apart: what was committed has no epoch of its log.
+                tracing::warn!(
+                    partition,
+                    first,
+                    committed,
+                    end,
+                    "commands come from before the committed position, and count as done: it was committed after \
+                     reading began, or the log was cut (an unclean election) and has grown beyond it again; then those \
+                     from its cut to the position were never run"
+                );
+                self.group.resume(partition, position, &metadata);
+            }
+            Some(Ok(_)) => {
                 tracing::warn!(
                     partition,
                     position,
@@ -386,11 +433,12 @@ impl Member {
         true
     }
 
-    /// Whether the log of a partition ends before a position that was committed. Where it does not, and an earlier record
-    /// came all the same, the position was committed after librdkafka had asked where to read from.
-    fn ends_before(&self, partition: i32, position: i64) -> KafkaResult<bool> {
+    /// Where the log of a partition ends. Where that is not before a position that was committed, and an earlier record came
+    /// all the same, the position was committed after librdkafka had asked where to read from, or the log was cut and has
+    /// grown again.
+    fn end(&self, partition: i32) -> KafkaResult<i64> {
         let (_, end) = self.consumer.fetch_watermarks(&self.topic, partition, READ_WITHIN)?;
-        Ok(end < position)
+        Ok(end)
     }
 
     /// Goes back to commands that were dropped undone.
@@ -416,9 +464,12 @@ impl Member {
     /// Tells of trouble that no waiting mends. Answers whether the member has ended.
     fn trouble(&mut self, error: &KafkaError) -> bool {
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-        let fault = faults::of(error, &self.topic);
+        let mut fault = faults::of(error, &self.topic);
         tracing::debug!(%error, "reading commands");
         if fatal {
+            if let Some((code, text)) = self.consumer.client().fatal_error() {
+                fault = faults::fatal(code, &text, &self.topic);
+            }
             self.why.set(fault);
             return true;
         }

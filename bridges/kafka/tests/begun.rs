@@ -302,6 +302,7 @@ async fn a_member_that_another_one_fenced_says_so_ends_and_may_be_opened_anew() 
         }
     };
     assert_eq!(fault.decision, Decision::Stop, "{fault}");
+    assert!(fault.to_string().contains("the same group.instance.id"), "{fault}");
     assert!(matches!(first.next().await, Ok(None)));
     // What it had is nobody's to begin there any more.
     assert!(!begin(&held).await);
@@ -358,4 +359,39 @@ async fn a_broker_keeps_a_whole_window_of_begun_commands() {
         // The commit of this one has all the others.
         request.handle.acknowledge().await.expect("committed");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partition_that_is_full_holds_up_no_other() {
+    const MORE: usize = 500;
+    const OTHER: usize = 1_000_000;
+    let rig = KafkaRig::shared();
+    let topic = rig.topic("command");
+    rig.make_topic(&topic, 2, &[]).await;
+    // All of them lie in one partition.
+    send(&rig, WINDOW + MORE).await;
+    let bridge = rig.bridge();
+    let mut inlet = inlet(&rig, &bridge).await;
+    let mut held = BTreeMap::new();
+    while held.len() < WINDOW {
+        let request = next(&mut *inlet).await;
+        held.insert(number(&request), request);
+    }
+    let producer: FutureProducer = config(&rig.brokers).create().expect("a producer");
+    let body = OTHER.to_string();
+    let other = FutureRecord::<(), _>::to(&topic).partition(1).payload(&body);
+    producer.send(other, WITHIN).await.expect("stored");
+    while !held.contains_key(&OTHER) {
+        let request = next(&mut *inlet).await;
+        held.insert(number(&request), request);
+        assert!(held.len() < WINDOW + MORE, "the full one is read on");
+    }
+    // It goes on where its first are done.
+    let first: Vec<Request> = (0..MORE).map(|n| held.remove(&n).expect("held")).collect();
+    let done = tokio::spawn(join_all(first.into_iter().map(|request| request.handle.acknowledge())));
+    while held.len() < WINDOW + 1 {
+        let request = next(&mut *inlet).await;
+        held.insert(number(&request), request);
+    }
+    assert!(done.await.expect("no panic").iter().all(Result::is_ok));
 }
