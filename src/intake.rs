@@ -79,7 +79,8 @@ impl Intake {
 
     fn publish(&mut self, frame: Frame<'_>, received: SystemTime) {
         let number = sequence_number(&frame);
-        let gaps = self.seen.event(number, timestamp_micros(&frame), received);
+        let given = timestamp_micros(&frame);
+        let gaps = self.seen.event(number, given, received);
         self.announce_all(gaps);
         if self.seen.begins_the_last_numbers() {
             warn!(
@@ -93,7 +94,7 @@ impl Intake {
             return;
         }
         let number = number.filter(|number| self.seen.lend(*number));
-        let origin = Origin { received, boot: self.seen.boot(), number };
+        let origin = Origin { received, given, boot: self.seen.boot(), number };
         self.spool.append_read(|sequence| self.writer.event(frame, sequence, &origin));
     }
 }

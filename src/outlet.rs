@@ -1,4 +1,5 @@
-//! One task per server and bus: take a batch, publish it, commit what is safe, and again.
+//! One task per server and bus: take what there is, publish it, commit what is safe, take more behind what is still on
+//! its way ([`flight`]), and again. After a fault nothing more is taken until everything that was taken is done with.
 //!
 //! A bus that is away costs only its own lane: its messages wait in the spool. A message that a bus refuses for
 //! good is set aside where the bus keeps such messages, counted, and does not block what follows.
@@ -9,6 +10,7 @@ use std::{
 };
 
 use amibus_contract::{Decision, Fault, FaultKind, Message, Outlet, SharedBridge};
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -16,9 +18,15 @@ use tracing::{debug, error, info, warn};
 use crate::{
     link,
     metrics::{BusMetrics, LaneMetrics},
-    spool::{Batch, Lost, Reader, Reason, Spool, Tally},
+    spool::{Lost, Reader, Reason, Spool},
     writer::Writer,
 };
+
+mod flight;
+#[cfg(test)]
+mod tests;
+
+use flight::{Fate, Flight};
 
 /// The first wait after a fault that may pass, in milliseconds; doubled up to [`RETRY_MAX_MS`].
 const RETRY_MIN_MS: u64 = 50;
@@ -40,9 +48,9 @@ pub struct Lane {
     pub number: usize,
     /// The bus.
     pub bridge: SharedBridge,
-    /// At most so many messages a batch.
+    /// At most so many messages on their way.
     pub batch_messages: usize,
-    /// At most so many bytes a batch.
+    /// At most so many bytes of them.
     pub batch_bytes: usize,
     /// What is counted of the lane.
     pub metrics: LaneMetrics,
@@ -60,69 +68,68 @@ impl Lane {
 
     async fn publish_all(&self, reader: &mut Reader) {
         let mut outlet: Option<Box<dyn Outlet>> = None;
-        let mut retry = Retry::default();
-        while let Some(mut batch) = reader.batch(self.batch_messages, self.batch_bytes).await {
-            self.announce_lost(&mut batch);
-            let mut own = Own { before: batch.messages.len() - batch.appended.len(), instead: None };
-            let mut done = 0;
-            while done < batch.messages.len() {
-                let step = self.step(&mut outlet, &mut batch, &mut own, done, &mut retry).await;
-                done += step.messages;
-                reader.settle(step.tally);
+        let (mut flight, mut retry) = (Flight::default(), Retry::default());
+        loop {
+            let room = flight.room(self.batch_messages, self.batch_bytes);
+            let batch = match room {
+                Some((messages, bytes)) if flight.is_empty() => match reader.batch(messages, bytes).await {
+                    None => return,
+                    taken => taken,
+                },
+                // What is on its way does not wait for more.
+                Some((messages, bytes)) => reader.batch(messages, bytes).now_or_never().flatten(),
+                None => None,
+            };
+            if let Some(mut batch) = batch {
+                let announcement = batch.lost.take().map(|lost| self.announcement(&lost));
+                flight.take(announcement, batch);
             }
+            self.step(&mut outlet, reader, &mut flight, &mut retry).await;
         }
     }
 
-    /// Publishes what is left of a batch from `from` on.
+    /// Publishes of what there is until a good part is done with, or something is wrong.
     async fn step(
         &self,
         outlet: &mut Option<Box<dyn Outlet>>,
-        batch: &mut Batch,
-        own: &mut Own,
-        from: usize,
+        reader: &mut Reader,
+        flight: &mut Flight,
         retry: &mut Retry,
-    ) -> Step {
-        let mut step = Step::default();
+    ) {
         let open = match outlet {
             Some(open) => open,
             None => match self.bridge.outlet(self.writer.server()).await {
                 Ok(opened) => outlet.insert(opened),
-                Err(fault) => {
-                    self.wait(&fault, retry).await;
-                    return step;
-                }
+                Err(fault) => return self.wait(&fault, retry).await,
             },
         };
-        let Some(rest) = batch.messages.get(from..) else { return step };
-        let published = open.publish(rest).await;
-        let safe = published.safe.min(rest.len());
-        for at in from..from + safe {
-            step.add(own, at, Fate::Published);
+        let published = match flight.drains() {
+            true => open.publish(flight.messages()).await,
+            false => open.advance(flight.messages()).await,
+        };
+        if published.fault.is_some() {
+            flight.drain();
         }
-        self.latencies(batch, own, from, safe);
-        if safe > 0 {
+        if published.safe > 0 {
+            let (tally, appended) = flight.done(published.safe, Fate::Published);
+            appended.iter().for_each(|at| self.bus_metrics.latency(at.elapsed()));
+            reader.settle(tally);
             retry.succeeded(self);
         }
-        match published.fault {
-            Some(fault) if fault.decision == Decision::Skip => {
-                let Some(refused) = rest.get(safe) else { return step };
+        let fate = match (published.fault, flight.messages().first()) {
+            (Some(fault), Some(refused)) if fault.decision == Decision::Skip => {
                 match self.set_aside(open.as_mut(), refused, &fault).await {
-                    Aside::Kept => step.add(own, from + safe, Fate::DeadLettered),
+                    Aside::Kept => Fate::DeadLettered,
                     // The bus is told of it in its place, unless that is what it refused.
-                    Aside::Lost(Some(gap)) => {
-                        if let Some(place) = batch.messages.get_mut(from + safe) {
-                            *place = *gap;
-                            own.instead = Some(from + safe);
-                        }
-                    }
-                    Aside::Lost(None) => step.add(own, from + safe, Fate::Refused),
-                    Aside::Again(fault) => self.wait(&fault, retry).await,
+                    Aside::Lost(Some(gap)) => return flight.replace_first(*gap),
+                    Aside::Lost(None) => Fate::Refused,
+                    Aside::Again(fault) => return self.wait(&fault, retry).await,
                 }
             }
-            Some(fault) => self.wait(&fault, retry).await,
-            None => {}
-        }
-        step
+            (Some(fault), _) => return self.wait(&fault, retry).await,
+            (None, _) => return,
+        };
+        reader.settle(flight.done(1, fate).0);
     }
 
     /// Puts a refused message where the bus keeps such ones.
@@ -134,7 +141,7 @@ impl Lane {
             Err(also_refused)
                 if also_refused.decision == Decision::Skip || also_refused.kind == FaultKind::Forbidden =>
             {
-                warn!(bus = self.bridge.name(), id = &*message.attributes.id, %also_refused, "dead letter refused");
+                warn!(bus = self.bridge.name(), id = message.attributes.id(), %also_refused, "dead letter refused");
                 false
             }
             Err(again) => return Aside::Again(again),
@@ -142,7 +149,7 @@ impl Lane {
         error!(
             server = self.writer.server(),
             bus = self.bridge.name(),
-            id = &*message.attributes.id,
+            id = message.attributes.id(),
             topic = message.topic.as_str(),
             bytes = message.body.len(),
             kept,
@@ -152,11 +159,11 @@ impl Lane {
         if kept {
             return Aside::Kept;
         }
-        let sequence = message.attributes.sequence.as_deref().and_then(|digits| digits.parse().ok());
-        let own = &*message.attributes.kind == GAP_TYPE;
+        let sequence = message.attributes.sequence().and_then(|digits| digits.parse().ok());
+        let own = message.attributes.kind() == GAP_TYPE;
         Aside::Lost(sequence.filter(|_| !own).map(|sequence| {
             // Told again after a crash, it is the same gap: it has the time of what it stands for.
-            let at = message.attributes.time.parse::<Timestamp>();
+            let at = message.attributes.time().parse::<Timestamp>();
             let at = at.map_or_else(|_| SystemTime::now(), SystemTime::from);
             let lost = Lost { first: sequence, last: sequence, from: at, until: at, reason: Reason::Dropped };
             self.metrics.gaps(lost.reason.as_str()).inc();
@@ -169,16 +176,8 @@ impl Lane {
         tokio::time::sleep(retry.failed(self, fault)).await;
     }
 
-    fn latencies(&self, batch: &Batch, own: &Own, from: usize, safe: usize) {
-        let range = from.saturating_sub(own.before)..(from + safe).saturating_sub(own.before);
-        for at in batch.appended.get(range).unwrap_or_default() {
-            self.bus_metrics.latency(at.elapsed());
-        }
-    }
-
-    /// What the spool dropped or lost becomes a gap in front of the batch, for this bus alone.
-    fn announce_lost(&self, batch: &mut Batch) {
-        let Some(lost) = batch.lost.take() else { return };
+    /// What the spool dropped or lost becomes a gap in front of what follows, for this bus alone.
+    fn announcement(&self, lost: &Lost) -> Message {
         self.metrics.gaps(lost.reason.as_str()).inc();
         warn!(
             server = self.writer.server(),
@@ -189,46 +188,7 @@ impl Lane {
             reason = lost.reason.as_str(),
             "messages will not reach the bus; announced as a gap"
         );
-        batch.messages.insert(0, link::dropped(&self.writer, self.bridge.name(), &lost));
-    }
-}
-
-/// Which messages of a batch are the lane's own words.
-struct Own {
-    /// So many stand in front of the spool's.
-    before: usize,
-    /// One stands in place of a message that the bus refused.
-    instead: Option<usize>,
-}
-
-/// How far a batch got at once: messages done with, and what became of those that are the spool's.
-#[derive(Default)]
-struct Step {
-    messages: usize,
-    tally: Tally,
-}
-
-/// What became of one message.
-#[derive(Clone, Copy)]
-enum Fate {
-    Published,
-    DeadLettered,
-    Refused,
-}
-
-impl Step {
-    /// The announcement of a loss in front of a batch has no place in the spool; one in place of a message that the
-    /// bus refused stands for that message, whatever became of the announcement.
-    fn add(&mut self, own: &Own, at: usize, fate: Fate) {
-        self.messages += 1;
-        let counted = match fate {
-            _ if at < own.before => return,
-            _ if own.instead == Some(at) => &mut self.tally.refused,
-            Fate::Published => &mut self.tally.published,
-            Fate::DeadLettered => &mut self.tally.dead_lettered,
-            Fate::Refused => &mut self.tally.refused,
-        };
-        *counted += 1;
+        link::dropped(&self.writer, self.bridge.name(), lost)
     }
 }
 

@@ -11,7 +11,7 @@
 use amibus_ami::{Frame, Kind};
 use amibus_contract::message::MAX_TOPIC_WORD_BYTES;
 
-use crate::normalize::fields;
+use crate::normalize::{block, fields};
 
 /// Bytes of a call's id; Asterisk makes none longer than 149 (`AST_MAX_PUBLIC_UNIQUEID`).
 pub const MAX_CALL_ID_BYTES: usize = 255;
@@ -33,13 +33,13 @@ pub(crate) enum Role {
     OtherUniqueid,
 }
 
-/// The ids that a message holds, the first of each role.
+/// The ids that a message holds, the first of each role. All are UTF-8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallIds<'b> {
-    linkedid: Option<&'b str>,
-    uniqueid: Option<&'b str>,
-    other_linkedid: Option<&'b str>,
-    other_uniqueid: Option<&'b str>,
+    linkedid: Option<&'b [u8]>,
+    uniqueid: Option<&'b [u8]>,
+    other_linkedid: Option<&'b [u8]>,
+    other_uniqueid: Option<&'b [u8]>,
 }
 
 impl<'b> CallIds<'b> {
@@ -53,7 +53,6 @@ impl<'b> CallIds<'b> {
     }
 
     /// Takes note of one header.
-    #[inline]
     pub(crate) fn see(&mut self, role: Role, value: &'b [u8]) {
         let place = match role {
             Role::None => return,
@@ -69,11 +68,19 @@ impl<'b> CallIds<'b> {
 
     /// The key by which order is kept, `None` where it is the server's name.
     pub fn key(&self) -> Option<&'b str> {
-        self.linkedid.or(self.uniqueid).or(self.other_linkedid).or(self.other_uniqueid)
+        std::str::from_utf8(self.key_bytes()?).ok()
     }
 
     /// What the event is about.
     pub fn subject(&self) -> Option<&'b str> {
+        std::str::from_utf8(self.subject_bytes()?).ok()
+    }
+
+    pub(crate) fn key_bytes(&self) -> Option<&'b [u8]> {
+        self.linkedid.or(self.uniqueid).or(self.other_linkedid).or(self.other_uniqueid)
+    }
+
+    pub(crate) fn subject_bytes(&self) -> Option<&'b [u8]> {
         self.uniqueid.or(self.linkedid).or(self.other_uniqueid).or(self.other_linkedid)
     }
 }
@@ -87,12 +94,29 @@ pub fn topic_word(name: &[u8]) -> String {
 }
 
 pub(crate) fn push_topic_word(out: &mut Vec<u8>, name: &[u8]) {
-    let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    const SAFE: [bool; 256] = safe_bytes(b"_-");
+    let safe = |byte: u8| SAFE[usize::from(byte)];
     match name.get(..name.len().min(MAX_TOPIC_WORD_BYTES)) {
         None | Some([]) => out.push(b'_'),
         Some(name) if name.iter().all(|&byte| safe(byte)) => out.extend_from_slice(name),
         Some(name) => out.extend(name.iter().map(|&byte| if safe(byte) { byte } else { b'_' })),
     }
+}
+
+/// Which bytes are letters, digits, or one of `others`.
+pub(crate) const fn safe_bytes(others: &[u8]) -> [bool; 256] {
+    let mut safe = [false; 256];
+    let mut byte = 0;
+    while byte < safe.len() {
+        safe[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        safe[others[at] as usize] = true;
+        at += 1;
+    }
+    safe
 }
 
 /// The name of a message for its topic, its type and the filter.
@@ -104,11 +128,14 @@ pub fn name<'b>(frame: &Frame<'b>) -> &'b [u8] {
 }
 
 /// An id that can stand in a header of any bus. `<unknown>` is what Asterisk writes where there is no channel.
-fn call_id(value: &[u8]) -> Option<&str> {
+fn call_id(value: &[u8]) -> Option<&[u8]> {
     if value.is_empty() || value.len() > MAX_CALL_ID_BYTES || value == b"<unknown>" {
         return None;
     }
-    std::str::from_utf8(value).ok().filter(|id| !id.chars().any(char::is_control))
+    let is_no_text = |block| block::not_plain(block) | block::is(block, 0x7F);
+    let is_text = block::before(value, is_no_text) == value.len()
+        || std::str::from_utf8(value).is_ok_and(|id| !id.chars().any(char::is_control));
+    is_text.then_some(value)
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct Writer {
 pub struct Origin<'a> {
     /// When it was read.
     pub received: SystemTime,
+    /// The moment that Asterisk gave it, in microseconds since 1970, where it is known by now.
+    pub given: Option<u64>,
     /// Which life of Asterisk it comes from, where that is known.
     pub boot: Option<&'a str>,
     /// Asterisk's number for it, where an id may be made of it.
@@ -58,11 +60,12 @@ impl Writer {
         let stamp = Stamp {
             sequence,
             received: origin.received,
+            given: origin.given,
             boot: origin.boot,
             number: origin.number,
             log: &self.log,
         };
-        let mut body = Vec::with_capacity(frame.raw().len() * 2 + ENVELOPE_BYTES);
+        let mut body = Vec::new();
         let encoded = normalize::event(&self.profile, frame, &stamp, &mut body);
         self.message(&encoded, body)
     }
@@ -97,7 +100,7 @@ impl Writer {
     }
 
     fn notice_of(&self, log: &str, notice: &Notice<'_>, sequence: u64, at: SystemTime) -> Message {
-        let stamp = Stamp { sequence, received: at, boot: None, number: None, log };
+        let stamp = Stamp { sequence, received: at, given: None, boot: None, number: None, log };
         let mut body = Vec::with_capacity(notice.data.len() + ENVELOPE_BYTES);
         let encoded = normalize::envelope(&self.profile, notice, &stamp, &mut body);
         self.message(&encoded, body)

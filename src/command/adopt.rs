@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use amibus_contract::{Kind, Message};
+use amibus_contract::{Attribute, Kind, Message};
 
 use super::{
     Outcome,
@@ -65,7 +65,7 @@ impl Engine {
         };
         let mut message = self.place(server).0.notice_aside(&nonce, &notice, SystemTime::now());
         // It has no place in the server's sequence.
-        message.attributes.sequence = None;
+        message.attributes.remove(Attribute::Sequence);
         // In one: an outcome without its message is published by the next start.
         let (own_id, own_data, body) = (id.to_owned(), data.to_vec(), message.body.clone());
         self.blocking(move |journal| journal.done_and_told(&own_id, outcome, &own_data, &body)).await?;

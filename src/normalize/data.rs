@@ -244,7 +244,8 @@ fn order(out: &mut Vec<u8>, lines: &Lines<'_>) {
     out.push(b']');
 }
 
-fn variable(text: &[u8]) -> Option<(&[u8], &[u8])> {
+/// A `name=value` taken apart.
+pub(crate) fn variable(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let equals = text.iter().position(|&byte| byte == b'=')?;
     let (name, [_, value @ ..]) = text.split_at_checked(equals)? else { return None };
     Some((name, value))

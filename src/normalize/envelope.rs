@@ -5,9 +5,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use amibus_contract::{Attributes, ByteString, Bytes, Kind, Message, TopicError, Topics};
+use amibus_contract::{Attribute, Attributes, ByteString, Bytes, Kind, Message, Places, TopicError, Topics};
 
-use super::{Profile, Stamp, json};
+use super::{Profile, Stamp, block, clock::Clock, json};
 use crate::route;
 
 /// Digits of `sequence`, so that it sorts as text.
@@ -62,8 +62,8 @@ impl Encoded {
     ///
     /// With another body than the one that this belongs to, the attributes are empty or nonsense.
     pub fn message(&self, prefix: &str, body: Bytes) -> Result<Message, TopicError> {
-        let source = shared(&self.source, &body);
-        self.message_in(&Topics::new(prefix, server_of(&source))?, body)
+        let topics = Topics::new(prefix, server_of(text(&self.source, &body)))?;
+        self.message_in(&topics, body)
     }
 
     /// The same, where the prefix, and most likely the server, have been checked.
@@ -71,22 +71,38 @@ impl Encoded {
     /// # Errors
     /// When the server's name in the body cannot be in a topic.
     pub fn message_in(&self, topics: &Topics, body: Bytes) -> Result<Message, TopicError> {
-        let text = |span: &Span| shared(span, &body);
-        let source = text(&self.source);
+        let server = server_of(text(&self.source, &body));
         Ok(Message {
-            topic: topics.topic_of(server_of(&source), self.kind, &text(&self.name))?,
-            key: text(&self.key),
-            attributes: Attributes {
-                id: text(&self.id),
-                kind: text(&self.typed),
-                subject: self.subject.as_ref().map(text),
-                time: text(&self.time),
-                sequence: Some(text(&self.sequence)),
-                correlation: self.correlation.as_ref().map(text),
-                source,
-            },
+            topic: topics.topic_of(server, self.kind, text(&self.name, &body))?,
+            key: shared(&self.key, &body),
+            attributes: self.attributes(&body),
             body,
         })
+    }
+
+    fn attributes(&self, body: &Bytes) -> Attributes {
+        let spans = [
+            (Attribute::Id, Some(&self.id)),
+            (Attribute::Type, Some(&self.typed)),
+            (Attribute::Source, Some(&self.source)),
+            (Attribute::Time, Some(&self.time)),
+            (Attribute::Subject, self.subject.as_ref()),
+            (Attribute::Sequence, Some(&self.sequence)),
+            (Attribute::Correlation, self.correlation.as_ref()),
+        ];
+        let mut places = Places::default();
+        for (attribute, span) in spans {
+            match span {
+                Some(Span::Body(start, end)) => places = places.with(attribute, *start..*end),
+                Some(Span::Own(_)) => {
+                    // One that is escaped in the body stands nowhere in it, so all are copied.
+                    let values = spans.into_iter().filter_map(|(attribute, span)| Some((attribute, span?)));
+                    return Attributes::of(values.map(|(attribute, span)| (attribute, text(span, body))));
+                }
+                None => {}
+            }
+        }
+        Attributes::within(body.clone(), places)
     }
 }
 
@@ -94,14 +110,24 @@ fn server_of(source: &str) -> &str {
     source.strip_prefix(SOURCE).unwrap_or_default()
 }
 
+fn text<'t>(span: &'t Span, body: &'t Bytes) -> &'t str {
+    match span {
+        Span::Own(text) => text,
+        Span::Body(start, end) => {
+            let text = body.get(*start as usize..*end as usize);
+            text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+        }
+    }
+}
+
+/// The same, sharing the memory of `body` where it can.
 fn shared(span: &Span, body: &Bytes) -> ByteString {
     match span {
         Span::Own(text) => ByteString::from(&**text),
-        Span::Body(start, end) => {
-            let range = *start as usize..*end as usize;
-            let there = range.start <= range.end && range.end <= body.len();
-            there.then(|| ByteString::try_from(body.slice(range)).ok()).flatten().unwrap_or_default()
-        }
+        Span::Body(start, end) => match body.get(*start as usize..*end as usize) {
+            Some(text) => ByteString::try_from(body.slice_ref(text)).unwrap_or_default(),
+            None => ByteString::new(),
+        },
     }
 }
 
@@ -109,9 +135,10 @@ fn shared(span: &Span, body: &Bytes) -> ByteString {
 pub(super) struct Head<'a> {
     pub(super) kind: Kind,
     pub(super) name: &'a [u8],
-    pub(super) subject: Option<&'a str>,
-    pub(super) key: Option<&'a str>,
-    pub(super) correlation: Option<&'a str>,
+    /// This and the next two are UTF-8.
+    pub(super) subject: Option<&'a [u8]>,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) correlation: Option<&'a [u8]>,
     /// Asterisk's SequenceNumber, where the id is made of it.
     pub(super) number: Option<u32>,
     /// Microseconds since 1970.
@@ -123,6 +150,7 @@ pub(super) fn write(
     profile: &Profile,
     head: &Head<'_>,
     stamp: &Stamp<'_>,
+    clock: &mut Clock,
     out: &mut Vec<u8>,
     data: impl FnOnce(&mut Vec<u8>),
 ) -> Encoded {
@@ -140,11 +168,11 @@ pub(super) fn write(
     let name = writer.attribute(b"", |out| route::push_topic_word(out, head.name));
     let typed = typed.until(&name);
     let subject = head.subject.map(|subject| writer.text(br#"","subject":""#, subject));
-    let time = writer.attribute(br#"","time":""#, |out| time(out, head.micros));
+    let time = writer.attribute(br#"","time":""#, |out| clock.write(out, head.micros));
     let sequence = writer.attribute(br#"","datacontenttype":"application/json","sequence":""#, |out| {
         json::padded(out, stamp.sequence, SEQUENCE_DIGITS);
     });
-    let key = writer.text(br#"","partitionkey":""#, head.key.unwrap_or(&profile.server));
+    let key = writer.text(br#"","partitionkey":""#, head.key.unwrap_or(profile.server.as_bytes()));
     let correlation = head.correlation.map(|id| writer.text(br#"","correlationid":""#, id));
     writer.out.extend_from_slice(br#"","data":"#);
     data(writer.out);
@@ -176,11 +204,14 @@ impl Writer<'_> {
     }
 
     /// A value that may need one.
-    fn text(&mut self, before: &[u8], value: &str) -> Span {
-        let span = self.attribute(before, |out| json::escaped(out, value.as_bytes()));
+    fn text(&mut self, before: &[u8], value: &[u8]) -> Span {
+        if block::before(value, block::not_plain) == value.len() {
+            return self.attribute(before, |out| out.extend_from_slice(value));
+        }
+        let span = self.attribute(before, |out| json::escaped(out, value));
         match span {
             Span::Body(start, end) if (end - start) as usize == value.len() => span,
-            _ => Span::Own(value.into()),
+            _ => Span::Own(String::from_utf8_lossy(value).into()),
         }
     }
 
@@ -216,7 +247,8 @@ pub fn boot_word(boot: &str) -> String {
 }
 
 fn id_word(out: &mut Vec<u8>, word: &str) {
-    let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'+');
+    const SAFE: [bool; 256] = route::safe_bytes(b"-_.+");
+    let safe = |byte: u8| SAFE[usize::from(byte)];
     match word.bytes().all(safe) {
         true => out.extend_from_slice(word.as_bytes()),
         false => out.extend(word.bytes().map(|byte| if safe(byte) { byte } else { b'-' })),
@@ -227,42 +259,6 @@ fn id_word(out: &mut Vec<u8>, word: &str) {
 pub(super) fn micros(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Appends RFC 3339 in UTC with six decimals.
-pub(super) fn time(out: &mut Vec<u8>, micros: u64) {
-    const LAST_MICROS_OF_9999: u64 = 253_402_300_799_999_999;
-    let micros = micros.min(LAST_MICROS_OF_9999);
-    let seconds = micros / 1_000_000;
-    let (year, month, day) = civil(seconds / 86_400);
-    let [_, _, _, _, y, e, a, r] = json::eight_digits(year);
-    let [_, _, mo, nth, _, _, d, ay] = interleaved(month, day);
-    let [_, _, h, our, _, _, m, in_] = interleaved(seconds / 3600 % 24, seconds / 60 % 60);
-    let [s, ec, u1, u2, u3, u4, u5, u6] = json::eight_digits(seconds % 60 * 1_000_000 + micros % 1_000_000);
-    out.extend_from_slice(&[
-        y, e, a, r, b'-', mo, nth, b'-', d, ay, b'T', h, our, b':', m, in_, b':', s, ec, b'.', u1, u2, u3,
-        u4, u5, u6, b'Z',
-    ]);
-}
-
-/// Two values below 100: the digits of the first at 2 and 3, of the second at 6 and 7.
-#[inline]
-fn interleaved(first: u64, second: u64) -> [u8; 8] {
-    json::eight_digits(first * 10_000 + second)
-}
-
-/// Year, month and day of a number of days since 1970. Years are counted from March, so that a leap day ends one.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const DAYS_TO_MARCH_0000: u64 = 719_468;
-    const DAYS_OF_400_YEARS: u64 = 146_097;
-    let days = days + DAYS_TO_MARCH_0000;
-    let (era, of_era) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year + u64::from(month <= 2), month, day)
 }
 
 /// Finds the attributes of a body that was written by [`super::event`] or [`super::envelope`].

@@ -5,14 +5,8 @@
 //! numbers: what dials (`Exten`, `ParkingSpace`), what names or identifies (`Agent`, `CommandId`, `SSRC`), and
 //! what is printed with decimals (`ServicelevelPerf`, `RTT`), because `3.50` would not survive it.
 
-use std::sync::LazyLock;
-
+use super::table::TABLE;
 use crate::route::Role;
-
-/// Header names that [`Table`] can hold at most; ids stay below.
-pub(crate) const MAX_NAMES: usize = 1280;
-/// A power of two, so that the table stays at most one third full.
-const SLOTS: usize = 4096;
 
 /// How a value is shown in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +27,14 @@ pub(crate) enum Form {
     Url,
 }
 
+impl Form {
+    /// Whether what stands in JSON begins with a quote, whatever the value is.
+    #[inline(always)]
+    pub(crate) fn is_quoted(self) -> bool {
+        matches!(self, Self::Text | Self::Escaped | Self::Url)
+    }
+}
+
 /// What the table knows about a header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rule {
@@ -42,7 +44,8 @@ pub(crate) struct Rule {
     pub(crate) role: Role,
 }
 
-const UNKNOWN: Rule = Rule { id: 0, form: Form::Text, role: Role::None };
+/// Of a name that no list has.
+pub(crate) const UNKNOWN: Rule = Rule { id: 0, form: Form::Text, role: Role::None };
 
 /// What stands before the name of a channel's field, where an event tells of several channels.
 const CHANNEL_PREFIXES: &str = " Dest LocalOne LocalTwo Source Target OrigTransferer SecondTransferer
@@ -172,7 +175,41 @@ const REPORT_NUMBERS: [&[u8]; 6] =
 /// The rule for a header of that name, in exactly that case.
 #[inline]
 pub(crate) fn rule(name: &[u8]) -> Rule {
-    TABLE.get(name).unwrap_or_else(|| if is_report_number(name) { REPORT } else { UNKNOWN })
+    TABLE.get(name).map_or_else(|| unlisted(name), |name| name.rule)
+}
+
+/// The rule for a header of a name that no list has.
+pub(crate) fn unlisted(name: &[u8]) -> Rule {
+    if is_report_number(name) { REPORT } else { UNKNOWN }
+}
+
+/// Every name of every list, with its form and its role.
+pub(crate) fn listed() -> impl Iterator<Item = (String, Form, Role)> {
+    let channels = words(CHANNEL_PREFIXES).flat_map(|prefix| {
+        CHANNEL_FIELDS.into_iter().map(move |(field, form, own, other)| {
+            (format!("{prefix}{field}"), form, if prefix.is_empty() { own } else { other })
+        })
+    });
+    let bridges = words(BRIDGE_PREFIXES).flat_map(|prefix| {
+        BRIDGE_FIELDS.into_iter().map(move |(field, form)| (format!("{prefix}{field}"), form, Role::None))
+    });
+    let numbers = NUMBERS.split_whitespace().map(|name| (name.to_owned(), Form::Number, Role::None));
+    let texts = TEXTS.split_whitespace().map(|name| {
+        let role = match name {
+            "LinkedID" => Role::Linkedid,
+            "UniqueID" => Role::Uniqueid,
+            "DestUniqueId" => Role::OtherUniqueid,
+            _ => Role::None,
+        };
+        let form = if name == "Privilege" { Form::Words } else { Form::Text };
+        (name.to_owned(), form, role)
+    });
+    channels.chain(bridges).chain(numbers).chain(texts)
+}
+
+/// The empty word and those of `list`.
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    std::iter::once("").chain(list.split_whitespace())
 }
 
 /// Whether any list has that name.
@@ -221,10 +258,13 @@ impl EventRules {
     }
 
     /// The form of a header in this event, where the table says `form`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn form(self, name: &[u8], form: Form) -> Form {
+        if self == Self::Common { form } else { self.own_form(name, form) }
+    }
+
+    fn own_form(self, name: &[u8], form: Form) -> Form {
         match (self, name) {
-            (Self::Common, _) => form,
             (Self::RawNames | Self::OriginateResponse, _) if form == Form::Escaped => Form::Text,
             (Self::OriginateResponse, name) if name.starts_with(b"ChanVariable(") => Form::RawVariables,
             (Self::PresenceStateChange, b"Subtype" | b"Message") => Form::Escaped,
@@ -236,125 +276,9 @@ impl EventRules {
     }
 }
 
-static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
-
-/// Open addressing over a hash of the length and the outer bytes of a name.
-struct Table {
-    slots: Box<[Slot]>,
-    /// How many names there are, and the numbers that they were given.
-    names: u16,
-}
-
-/// One name and its rule; free while the rule's id is 0.
-#[derive(Clone, Copy)]
-struct Slot {
-    /// What [`ends`] says of the name. Up to sixteen bytes, that and the length are all of it.
-    ends: (u64, u64),
-    name: &'static [u8],
-    rule: Rule,
-}
-
-const FREE: Slot = Slot { ends: (0, 0), name: b"", rule: UNKNOWN };
-
-impl Table {
-    fn new() -> Self {
-        let mut table = Self { slots: vec![FREE; SLOTS].into(), names: 0 };
-        for prefix in words(CHANNEL_PREFIXES) {
-            for (field, form, own, other) in CHANNEL_FIELDS {
-                let role = if prefix.is_empty() { own } else { other };
-                table.insert(format!("{prefix}{field}"), form, role);
-            }
-        }
-        for prefix in words(BRIDGE_PREFIXES) {
-            for (field, form) in BRIDGE_FIELDS {
-                table.insert(format!("{prefix}{field}"), form, Role::None);
-            }
-        }
-        for name in NUMBERS.split_whitespace() {
-            table.insert(name.to_owned(), Form::Number, Role::None);
-        }
-        for name in TEXTS.split_whitespace() {
-            let role = match name {
-                "LinkedID" => Role::Linkedid,
-                "UniqueID" => Role::Uniqueid,
-                "DestUniqueId" => Role::OtherUniqueid,
-                _ => Role::None,
-            };
-            let form = if name == "Privilege" { Form::Words } else { Form::Text };
-            table.insert(name.to_owned(), form, role);
-        }
-        assert!(usize::from(table.names) < MAX_NAMES, "MAX_NAMES is too small");
-        table
-    }
-
-    fn insert(&mut self, name: String, form: Form, role: Role) {
-        let ends = ends(name.as_bytes());
-        let free = |slot: &usize| self.slots.get(*slot).is_some_and(|slot| slot.rule.id == 0);
-        let place = probe(name.len(), ends).find(free);
-        if let Some(slot) = place.and_then(|slot| self.slots.get_mut(slot)) {
-            self.names += 1;
-            // The table is made once and stays.
-            *slot = Slot { ends, name: name.leak().as_bytes(), rule: Rule { id: self.names, form, role } };
-        }
-    }
-
-    #[inline(always)]
-    fn get(&self, name: &[u8]) -> Option<Rule> {
-        let ends = ends(name);
-        for slot in probe(name.len(), ends) {
-            let slot = self.slots.get(slot)?;
-            if slot.rule.id == 0 {
-                return None;
-            }
-            let same = slot.ends == ends && slot.name.len() == name.len();
-            if same && (name.len() <= 16 || slot.name == name) {
-                return Some(slot.rule);
-            }
-        }
-        None
-    }
-}
-
-/// The empty word and those of `list`.
-fn words(list: &str) -> impl Iterator<Item = &str> {
-    std::iter::once("").chain(list.split_whitespace())
-}
-
-/// The first and the last eight bytes of a name, which may overlap; of a shorter one, all of it in the first word.
-#[inline]
-fn ends(name: &[u8]) -> (u64, u64) {
-    if let (Some(head), Some(tail)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
-        return (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
-    }
-    if let (Some(head), Some(tail)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
-        return (u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << 32, 0);
-    }
-    (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
-}
-
-#[inline]
-fn probe(length: usize, (head, tail): (u64, u64)) -> impl Iterator<Item = usize> + use<> {
-    let mut hash = (length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    hash = (hash ^ head).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    hash = (hash ^ hash >> 29 ^ tail).wrapping_mul(0x94D0_49BB_1331_11EB);
-    let start = usize::try_from(hash >> 48).unwrap_or(0);
-    (0..SLOTS).map(move |step| (start + step) % SLOTS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_name_is_found_again_and_only_once() {
-        let names: Vec<_> = TABLE.slots.iter().filter(|slot| slot.rule.id != 0).collect();
-        for slot in &names {
-            let name = String::from_utf8_lossy(slot.name);
-            assert_eq!(super::rule(slot.name).id, slot.rule.id, "{name} is in two lists");
-        }
-        assert_eq!(names.len(), usize::from(TABLE.names));
-        assert!(names.len() > 800 && names.len() < SLOTS / 3);
-    }
 
     #[test]
     fn names_decide() {

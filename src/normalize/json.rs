@@ -43,12 +43,15 @@ pub(crate) fn padded(out: &mut Vec<u8>, value: u64, width: usize) {
     const EIGHT: u64 = 100_000_000;
     let (high, low) = (value / EIGHT, value % EIGHT);
     let mut digits = [b'0'; 24];
-    let (chunks, _) = digits.as_chunks_mut::<8>();
-    for (chunk, value) in chunks.iter_mut().zip([high / EIGHT, high % EIGHT, low]) {
-        *chunk = eight_digits(value);
+    let [first, second, third] = digits.as_chunks_mut::<8>().0 else { return };
+    *third = eight_digits(low);
+    let mut used = 8 - leading_zeros(third);
+    if high > 0 {
+        (*first, *second) = (eight_digits(high / EIGHT), eight_digits(high % EIGHT));
+        used = if high < EIGHT { 16 - leading_zeros(second) } else { 24 - leading_zeros(first) };
     }
-    let used = value.checked_ilog10().map_or(1, |log| log as usize + 1).max(width);
-    out.extend_from_slice(digits.get(digits.len() - used.min(20)..).unwrap_or_default());
+    let used = used.max(width).clamp(1, 20);
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
 /// The decimal digits of a value below 10^8, computed all at once: halves of four digits, then quarters of two, then
@@ -60,6 +63,27 @@ pub(crate) fn eight_digits(value: u64) -> [u8; 8] {
     let quarters = hundreds | ((halves - 100 * hundreds) << 16);
     let tens = ((quarters * 103) >> 10) & 0x000F_000F_000F_000F;
     (tens | ((quarters - 10 * tens) << 8) | (ONES * 0x30)).to_le_bytes()
+}
+
+/// How many zeros eight digits begin with.
+#[inline]
+fn leading_zeros(digits: &[u8; 8]) -> usize {
+    (u64::from_le_bytes(*digits) ^ (ONES * 0x30)).trailing_zeros() as usize / 8
+}
+
+/// The value of eight decimal digits: pairs, then fours, then all, each sum in its own part of the word.
+#[inline]
+pub(crate) fn from_eight_digits(digits: [u8; 8]) -> Option<u64> {
+    let word = u64::from_le_bytes(digits);
+    let high = word & (ONES * 0xF0);
+    let above = word.wrapping_add(ONES * 6) & (ONES * 0xF0);
+    if high != ONES * 0x30 || above != ONES * 0x30 {
+        return None;
+    }
+    let ones = word & (ONES * 0x0F);
+    let pairs = (ones * 10 + (ones >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs * 100 + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
+    Some((fours * 10_000 + (fours >> 32)) & 0xFFFF_FFFF)
 }
 
 /// How many bytes from the start need no escape.
@@ -151,6 +175,26 @@ mod tests {
                 let back: String = serde_json::from_slice(&out).expect("JSON");
                 assert_eq!(back.as_bytes(), text, "{byte:#x} at {place}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn digits_are_written_and_read(value: u64, bits in 0..64_u32, width in 0..=20_usize) {
+            let value = value >> bits;
+            let mut out = Vec::new();
+            padded(&mut out, value, width);
+            prop_assert_eq!(String::from_utf8_lossy(&out), format!("{value:0width$}"));
+            let eight = value % 100_000_000;
+            prop_assert_eq!(from_eight_digits(eight_digits(eight)), Some(eight));
+        }
+
+        #[test]
+        fn what_is_no_digit_is_no_number(at in 0..8_usize, byte: u8) {
+            let mut digits = *b"12345678";
+            digits[at] = byte;
+            let expected = std::str::from_utf8(&digits).ok().filter(|_| byte.is_ascii_digit());
+            prop_assert_eq!(from_eight_digits(digits), expected.and_then(|text| text.parse().ok()));
         }
     }
 

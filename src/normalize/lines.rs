@@ -6,8 +6,10 @@ use amibus_ami::{Frame, Header, Kind, Separator};
 use memchr::memmem;
 
 use super::{
-    fields::{self, EventRules, Form, MAX_NAMES, Rule},
-    json, value,
+    fields::{self, EventRules, Form, Rule},
+    json,
+    table::MAX_NAMES,
+    value,
 };
 use crate::route::CallIds;
 
@@ -209,12 +211,12 @@ impl<'b> Lines<'b> {
 
 /// The lines of an event, each with whether it is a name, a colon, a blank and a value that needs no escape in JSON. One
 /// search finds that and the line's end, since CR would need an escape too.
-pub(crate) struct Scan<'b> {
+struct Scan<'b> {
     rest: Option<&'b [u8]>,
 }
 
 impl<'b> Scan<'b> {
-    pub(crate) fn of(frame: &Frame<'b>) -> Self {
+    fn of(frame: &Frame<'b>) -> Self {
         Self { rest: Some(frame.raw()).filter(|raw| !raw.is_empty()) }
     }
 }
@@ -255,7 +257,7 @@ fn plain_line(text: &[u8]) -> Option<(Header<'_>, Option<&[u8]>)> {
 }
 
 /// What the sender of a UserEvent wrote after its name is not escaped.
-fn as_written(form: Form) -> Form {
+pub(crate) fn as_written(form: Form) -> Form {
     match form {
         Form::Escaped => Form::Text,
         Form::Variables => Form::RawVariables,

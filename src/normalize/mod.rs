@@ -1,7 +1,8 @@
 //! AMI message to JSON and back. Pure: no clock, no file, no socket.
 //!
-//! [`event`] writes one message as a CloudEvent into the caller's buffer, in one pass, without allocating for each
-//! header. Its `data` holds Asterisk's own header names, and:
+//! [`event`] writes one message as a CloudEvent into the caller's buffer, without allocating for each header: the usual
+//! message in one pass ([`pass`]), any other by what can write them all ([`lines`], [`data`](mod@data)), both the same
+//! bytes. Its `data` holds Asterisk's own header names, and:
 //!
 //! - a number where the field is by nature a number and the digits are canonical ([`fields`]), else a string;
 //! - an array for a header that repeats, and for the words of `Privilege`;
@@ -20,16 +21,21 @@
 //!
 //! A header whose own name begins with `$` gets one more in front.
 
+pub(crate) mod block;
+mod clock;
 mod data;
+mod draft;
 mod envelope;
 pub(crate) mod fields;
 mod json;
 mod lines;
 mod number;
+mod pass;
 pub mod restore;
+mod table;
 mod value;
 
-use std::time::SystemTime;
+use std::{cell::RefCell, time::SystemTime};
 
 use amibus_ami::Frame;
 use amibus_contract::{Kind, TopicError, message};
@@ -39,9 +45,14 @@ pub use envelope::{Encoded, ReadError, SEQUENCE_DIGITS, boot_word, read};
 pub use number::{MAX_JUMP, Numbers, REORDER_WINDOW, micros, numbered_id, sequence_number, timestamp_micros};
 pub use restore::{RestoreError, restore};
 
-use crate::route;
+use crate::route::{self, CallIds};
+use clock::Clock;
 use envelope::Head;
 use lines::Lines;
+use pass::Memo;
+
+/// What an envelope is expected to need beside its `data`.
+const ENVELOPE_BYTES: usize = 384;
 
 /// What is the same for all messages of one server. Built once.
 #[derive(Clone, Debug)]
@@ -89,6 +100,8 @@ pub struct Stamp<'a> {
     pub sequence: u64,
     /// When it was read.
     pub received: SystemTime,
+    /// What [`timestamp_micros`] says of it, where it was asked before; else it is asked when the event is written.
+    pub given: Option<u64>,
     /// Which life of Asterisk it comes from, where that is known.
     pub boot: Option<&'a str>,
     /// Asterisk's SequenceNumber, if [`Numbers::lend`] granted it. With `boot` it makes the id.
@@ -114,21 +127,51 @@ pub struct Notice<'a> {
     pub data: &'a [u8],
 }
 
+thread_local! {
+    /// Nothing of a message is in what the next one becomes.
+    static MEMO: RefCell<(Memo, Clock)> = RefCell::new((Memo::new(), Clock::default()));
+}
+
 /// Appends a message as a CloudEvent of type `ami.event.<Event>`; what is no event is called
 /// [`route::UNPARSED`].
 pub fn event(profile: &Profile, frame: Frame<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Encoded {
-    let lines = Lines::of(frame);
-    let (subject, key) = (lines.ids.subject(), lines.ids.key());
-    let micros = number::stamp_of(&lines).unwrap_or_else(|| envelope::micros(stamp.received));
-    let name = route::name(&frame);
-    let head =
-        Head { kind: Kind::Event, name, subject, key, correlation: None, number: stamp.number, micros };
-    envelope::write(profile, &head, stamp, out, |out| data::write(&lines, profile.charset, out))
+    MEMO.with_borrow_mut(|(memo, clock)| match memo.read(frame) {
+        Some((ids, data)) => {
+            out.reserve(data.len() + ENVELOPE_BYTES);
+            envelope::write(profile, &head(frame, &ids, stamp), stamp, clock, out, |out| {
+                out.extend_from_slice(data)
+            })
+        }
+        None => {
+            let lines = Lines::of(frame);
+            out.reserve(2 * frame.raw().len() + ENVELOPE_BYTES);
+            let data = |out: &mut Vec<u8>| data::write(&lines, profile.charset, out);
+            envelope::write(profile, &head(frame, &lines.ids, stamp), stamp, clock, out, data)
+        }
+    })
+}
+
+fn head<'b>(frame: Frame<'b>, ids: &CallIds<'b>, stamp: &Stamp<'_>) -> Head<'b> {
+    Head {
+        kind: Kind::Event,
+        name: route::name(&frame),
+        subject: ids.subject_bytes(),
+        key: ids.key_bytes(),
+        correlation: None,
+        number: stamp.number,
+        micros: stamp
+            .given
+            .or_else(|| timestamp_micros(&frame))
+            .unwrap_or_else(|| envelope::micros(stamp.received)),
+    }
 }
 
 /// Appends the `data` of a message alone: an item of a list, a response.
 pub fn data(profile: &Profile, frame: Frame<'_>, out: &mut Vec<u8>) {
-    data::write(&Lines::of(frame), profile.charset, out);
+    MEMO.with_borrow_mut(|(memo, _)| match memo.read(frame) {
+        Some((_, data)) => out.extend_from_slice(data),
+        None => data::write(&Lines::of(frame), profile.charset, out),
+    });
 }
 
 /// Appends what amibus itself has to say as a CloudEvent. Its id is always the log's.
@@ -136,13 +179,14 @@ pub fn envelope(profile: &Profile, notice: &Notice<'_>, stamp: &Stamp<'_>, out: 
     let head = Head {
         kind: notice.kind,
         name: notice.name.as_bytes(),
-        subject: notice.subject,
-        key: notice.key,
-        correlation: notice.correlation,
+        subject: notice.subject.map(str::as_bytes),
+        key: notice.key.map(str::as_bytes),
+        correlation: notice.correlation.map(str::as_bytes),
         number: None,
         micros: envelope::micros(stamp.received),
     };
-    envelope::write(profile, &head, stamp, out, |out| out.extend_from_slice(notice.data))
+    let clock = &mut Clock::default();
+    envelope::write(profile, &head, stamp, clock, out, |out| out.extend_from_slice(notice.data))
 }
 
 /// Whether the table of field names has that one, as a number or as text.

@@ -8,9 +8,9 @@
 //! whole message, number and all; so [`Numbers`] lends each number once. Who comes second, or too late to be
 //! remembered, or from too far ahead, gets an id from the log instead.
 
-use amibus_ami::{Frame, Header, Kind, Separator};
+use amibus_ami::Frame;
 
-use super::lines::{Lines, Scan};
+use super::{block, json};
 
 /// How far behind the highest number a number may come and still be known as new.
 pub const REORDER_WINDOW: u32 = 4096;
@@ -21,12 +21,11 @@ const WORD_BITS: u32 = u64::BITS;
 
 /// The number that Asterisk gave an event; a header of that name in any other place is somebody's text.
 pub fn sequence_number(frame: &Frame<'_>) -> Option<u32> {
-    let mut headers = stamped(frame)?;
-    let mut header = headers.next()?;
-    if header.name == b"Timestamp" {
-        header = headers.next()?;
+    let mut rest = stamped(frame)?;
+    if let Some((_, behind)) = header(rest, b"Timestamp: ") {
+        rest = behind?;
     }
-    let value = plain(&header, b"SequenceNumber")?;
+    let (value, _) = header(rest, b"SequenceNumber: ")?;
     let digits = std::str::from_utf8(value).ok()?;
     let number: u32 = digits.parse().ok()?;
     (number <= i32::MAX.unsigned_abs()
@@ -36,20 +35,17 @@ pub fn sequence_number(frame: &Frame<'_>) -> Option<u32> {
 
 /// The moment that Asterisk gave an event, in microseconds since 1970.
 pub fn timestamp_micros(frame: &Frame<'_>) -> Option<u64> {
-    let header = stamped(frame)?.next()?;
-    micros(plain(&header, b"Timestamp")?)
-}
-
-/// The same, of an event whose lines are known.
-pub(super) fn stamp_of(lines: &Lines<'_>) -> Option<u64> {
-    let [event, privilege, stamp, ..] = lines.fields.as_slice() else { return None };
-    plain(&event.header, b"Event")?;
-    plain(&privilege.header, b"Privilege")?;
-    micros(plain(&stamp.header, b"Timestamp")?)
+    let (value, _) = header(stamped(frame)?, b"Timestamp: ")?;
+    micros(value)
 }
 
 /// The microseconds since 1970 of a moment as Asterisk writes it: seconds, a point, six digits.
 pub fn micros(text: &[u8]) -> Option<u64> {
+    // Ten digits from 2001 to 2286.
+    if let &[a, b, c, d, e, f, g, h, i, j, b'.', k, l, m, n, o, p] = text {
+        let high = json::from_eight_digits([a, b, c, d, e, f, g, h])?;
+        return Some(high * 100_000_000 + json::from_eight_digits([i, j, k, l, m, n, o, p])?);
+    }
     let (seconds, [b'.', micros @ ..]) = text.split_last_chunk::<7>()? else { return None };
     let digits = |text: &[u8], most: usize| {
         let valid = (1..=most).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
@@ -64,17 +60,29 @@ pub fn numbered_id<'i>(id: &'i str, server: &str) -> Option<(&'i str, u32)> {
     Some((boot, number.parse().ok()?))
 }
 
-/// The headers after `Event` and `Privilege`.
-fn stamped<'b>(frame: &Frame<'b>) -> Option<impl Iterator<Item = Header<'b>> + use<'b>> {
-    let mut headers = Scan::of(frame).map(|(header, _)| header);
-    let first = headers.next().filter(|_| frame.kind() == Kind::Event)?;
-    plain(&first, b"Event")?;
-    plain(&headers.next()?, b"Privilege")?;
-    Some(headers)
+/// What follows the lines `Event` and `Privilege`.
+#[inline]
+fn stamped<'b>(frame: &Frame<'b>) -> Option<&'b [u8]> {
+    let (_, behind) = header(frame.raw(), b"Event: ")?;
+    let (_, behind) = header(behind?, b"Privilege: ")?;
+    behind
 }
 
-fn plain<'b>(header: &Header<'b>, name: &[u8]) -> Option<&'b [u8]> {
-    (header.name == name && header.separator == Separator::ColonBlank).then_some(header.value)
+/// The value of the first line, if that begins so, and what follows its end.
+#[inline]
+fn header<'b>(text: &'b [u8], begin: &[u8]) -> Option<(&'b [u8], Option<&'b [u8]>)> {
+    let value = text.strip_prefix(begin)?;
+    let mut searched = 0;
+    loop {
+        let unsearched = value.get(searched..)?;
+        let end = searched + block::before(unsearched, |block| block::is(block, b'\r'));
+        let (line, behind) = value.split_at_checked(end)?;
+        match behind {
+            [] => return Some((line, None)),
+            [b'\r', b'\n', behind @ ..] => return Some((line, Some(behind))),
+            _ => searched = end + 1,
+        }
+    }
 }
 
 /// Which numbers of one Asterisk process have been lent to an id. Keep it as long as the `boot` that stands in the

@@ -60,7 +60,7 @@ impl Left {
     fn long(&self, second: u64, number: u32, bytes: usize) -> Record {
         let more = "x".repeat(bytes);
         let text = format!("Event: Test\r\nSequenceNumber: {number}\r\nMore: {more}\r\n");
-        let origin = Origin { received: at(SECOND * second), boot: BOOT, number: Some(number) };
+        let origin = Origin { received: at(SECOND * second), given: None, boot: BOOT, number: Some(number) };
         (second, self.writer.event(Frame::parse(text.as_bytes()), 1, &origin).body)
     }
 

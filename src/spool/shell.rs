@@ -88,12 +88,12 @@ impl<F: Filesystem + Clone> Spool<F> {
     /// Appends what amibus itself has to say: the message that `make` makes of its sequence number, and returns it.
     /// Never waits for a bus or a disk.
     pub fn append(&self, make: impl FnOnce(u64) -> Message) -> Message {
-        self.add(false, make)
+        self.add(false, make, Message::clone)
     }
 
-    /// Appends an event that was read, likewise.
-    pub fn append_read(&self, make: impl FnOnce(u64) -> Message) -> Message {
-        self.add(true, make)
+    /// Appends an event that was read, likewise, and does not return it.
+    pub fn append_read(&self, make: impl FnOnce(u64) -> Message) {
+        self.add(true, make, |_| ());
     }
 
     /// Waits until no kill takes the record of number `sequence` any more: `true`. `false` where the disk refuses it, so
@@ -137,15 +137,15 @@ impl<F: Filesystem + Clone> Spool<F> {
         self.engine.lock().leave_out();
     }
 
-    fn add(&self, read: bool, make: impl FnOnce(u64) -> Message) -> Message {
+    fn add<T>(&self, read: bool, make: impl FnOnce(u64) -> Message, answer: impl FnOnce(&Message) -> T) -> T {
         let mut state = self.engine.lock();
-        let message = state.append(read, make);
+        let answer = state.append(read, make, answer);
         let idle = std::mem::take(&mut state.writer_waits);
         drop(state);
         if idle {
             self.engine.work.notify_one();
         }
-        message
+        answer
     }
 
     fn files(&self) -> FileReader<F> {

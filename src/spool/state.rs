@@ -122,24 +122,30 @@ impl State {
         }
     }
 
-    /// Appends an event that was `read`, or what amibus itself has to say.
-    pub(super) fn append(&mut self, read: bool, make: impl FnOnce(u64) -> Message) -> Message {
+    /// Appends an event that was `read`, or what amibus itself has to say. The answer is made of the message.
+    pub(super) fn append<T>(
+        &mut self,
+        read: bool,
+        make: impl FnOnce(u64) -> Message,
+        answer: impl FnOnce(&Message) -> T,
+    ) -> T {
         let counter = if read { &mut self.read } else { &mut self.own };
         *counter += 1;
         let message = make(self.end);
+        let answer = answer(&message);
         let (appended, at) = (Instant::now(), now());
         if self.lanes.is_empty() {
             self.end += 1;
             self.written = self.end;
-            return message;
+            return answer;
         }
         self.pending.push(self.end, at, &message.body);
         self.end += 1;
-        let cached = Cached { message: message.clone(), appended, at };
+        let cached = Cached { message, appended, at };
         self.cache_bytes += cached.bytes();
         self.cache.push_back(cached);
         self.shrink_cache();
-        message
+        answer
     }
 
     pub(super) fn take(&mut self, lane: usize, messages: usize, bytes: usize) -> Take {
@@ -195,18 +201,32 @@ impl State {
     }
 
     fn take_cached(&mut self, lane: usize, at: usize, limit: u64, messages: usize, bytes: usize) -> Take {
+        let others = self.lanes.iter().enumerate().filter(|(number, _)| *number != lane);
+        let wanted_by_others = others.map(|(_, other)| other.next).min().unwrap_or(u64::MAX);
         let Some(one) = self.lanes.get_mut(lane) else { return Take::End };
         let ready = usize::try_from(limit - one.next).unwrap_or(usize::MAX).min(messages.max(1));
-        let (mut taken, mut appended, mut size) = (Vec::new(), Vec::new(), 0);
-        let (mut from, mut until) = (None, None);
-        for cached in self.cache.iter().skip(at).take(ready) {
+        let in_memory = ready.min(self.cache.len().saturating_sub(at));
+        let (mut taken, mut appended) = (Vec::with_capacity(in_memory), Vec::with_capacity(in_memory));
+        let (mut size, mut from, mut until) = (0, None, None);
+        for number in (one.next..).take(in_memory) {
+            // Those that no other lane wants any more leave the cache, from its front on.
+            let before = number - (self.end - self.cache.len() as u64);
+            let is_last = before == 0 && number < wanted_by_others;
+            let place = usize::try_from(before).unwrap_or(usize::MAX);
+            let Some(cached) = self.cache.get(place) else { break };
             if !taken.is_empty() && size + cached.message.body.len() > bytes {
                 break;
             }
             size += cached.message.body.len();
-            taken.push(cached.message.clone());
             appended.push(cached.appended);
             (from, until) = (from.or(Some(cached.at)), Some(cached.at));
+            if is_last {
+                let Some(gone) = self.cache.pop_front() else { break };
+                self.cache_bytes -= gone.bytes();
+                taken.push(gone.message);
+            } else {
+                taken.push(cached.message.clone());
+            }
         }
         let (Some(from), Some(until)) = (from, until) else { return Take::Wait };
         one.hand_out(taken.len(), from, until);

@@ -29,7 +29,14 @@ fn profile() -> Profile {
 }
 
 fn stamp() -> Stamp<'static> {
-    Stamp { sequence: 42, received: UNIX_EPOCH + RECEIVED, boot: None, number: None, log: "log-1" }
+    Stamp {
+        sequence: 42,
+        received: UNIX_EPOCH + RECEIVED,
+        given: None,
+        boot: None,
+        number: None,
+        log: "log-1",
+    }
 }
 
 /// A message from lines that end in LF.

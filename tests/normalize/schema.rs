@@ -69,7 +69,7 @@ fn every_link_state_fits() {
     ] {
         assert_fits("link", &body(&message));
     }
-    let origin = Origin { received: until, boot: None, number: None };
+    let origin = Origin { received: until, given: None, boot: None, number: None };
     assert_unfit("link", &body(&writer.event(Frame::parse(b"Event: X"), 5, &origin)));
 }
 

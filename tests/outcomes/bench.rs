@@ -290,7 +290,7 @@ impl Bench {
 
     /// Puts an event into the log that nobody who waits for it sees.
     pub(super) fn log(&self, event: &str) {
-        let origin = Origin { received: std::time::SystemTime::now(), boot: None, number: None };
+        let origin = Origin { received: std::time::SystemTime::now(), given: None, boot: None, number: None };
         let frame = amibus_ami::Frame::parse(event.as_bytes());
         self.spool.append_read(|sequence| self.writer.event(frame, sequence, &origin));
     }

@@ -18,6 +18,8 @@ use crate::limits::Limits;
 
 const CRLF: &[u8] = b"\r\n";
 const END: &[u8] = b"\r\n\r\n";
+/// What of [`END`] is searched: `\r\n` ends every line, while these stand in hardly any other place.
+const WITHIN_END: &[u8] = b"\n\r";
 const FOLLOWS: &[u8] = b"Response: Follows\r\n";
 const FOLLOWS_END: &[u8] = b"--END COMMAND--\r\n\r\n";
 /// The words that every banner begins with.
@@ -88,7 +90,7 @@ pub enum Tail<'b> {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     limits: Limits,
-    end: Finder<'static>,
+    within_end: Finder<'static>,
     follows_end: Finder<'static>,
     banner_seen: bool,
     may_follow: bool,
@@ -104,7 +106,7 @@ impl Decoder {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            end: Finder::new(END),
+            within_end: Finder::new(WITHIN_END),
             follows_end: Finder::new(FOLLOWS_END),
             banner_seen: false,
             may_follow: true,
@@ -131,14 +133,17 @@ impl Decoder {
         }
         let Some(body) = self.skip_empty_lines(buffer)? else { return Ok(Decoded::Incomplete) };
         let follows = self.may_follow && starts_with(body, FOLLOWS);
-        let (finder, kept) = match follows {
-            true => (&self.follows_end, END_COMMAND.len()),
-            false => (&self.end, 0),
+        let (needle_bytes, kept) = match follows {
+            true => (FOLLOWS_END.len(), END_COMMAND.len()),
+            false => (END.len(), 0),
         };
         let limit = self.limits.frame_bytes;
         let window = body.get(..limit.saturating_add(END.len())).unwrap_or(body);
-        let from = self.searched.saturating_sub(finder.needle().len() - 1);
-        let found = window.get(from..).and_then(|unsearched| finder.find(unsearched));
+        let from = self.searched.saturating_sub(needle_bytes - 1);
+        let found = window.get(from..).and_then(|unsearched| match follows {
+            true => self.follows_end.find(unsearched),
+            false => self.find_end(unsearched),
+        });
         let Some(raw) = found.and_then(|at| window.get(..from + at + kept)) else {
             self.searched = window.len();
             let full = body.len() >= limit.saturating_add(END.len());
@@ -196,6 +201,13 @@ impl Decoder {
             self.empty_lines += 1;
         }
         Ok(Some(body))
+    }
+
+    /// Where the first [`END`] begins.
+    #[inline]
+    fn find_end(&self, text: &[u8]) -> Option<usize> {
+        let mut starts = self.within_end.find_iter(text).filter_map(|at| at.checked_sub(1));
+        starts.find(|&at| text.get(at..at + END.len()) == Some(END))
     }
 
     /// Counts lines only where there could be too many.

@@ -97,6 +97,10 @@ pub struct Frame<'b> {
 impl<'b> Frame<'b> {
     /// Reads the first line of `raw`, a message without its final empty line.
     pub fn parse(raw: &'b [u8]) -> Self {
+        // What nearly every message begins with needs no search for its colon.
+        if let Some(behind) = raw.strip_prefix(b"Event: ") {
+            return Self { raw, name: split_line(behind).0, kind: Kind::Event };
+        }
         let (line, _) = split_line(raw);
         let first = Header::parse(line);
         let kind = if first.is("Event") {

@@ -14,6 +14,7 @@
 //!
 //! Nothing in here opens a socket, reads a clock or depends on an async runtime.
 
+pub mod attributes;
 pub mod claims;
 pub mod client;
 pub mod conformance;
@@ -28,11 +29,12 @@ use std::{future::Future, pin::Pin, sync::Arc};
 pub use bytes::Bytes;
 pub use bytestring::ByteString;
 
+pub use attributes::{Attribute, Attributes, Places};
 pub use claims::Claims;
 pub use client::{Client, Delivery, Feed, Posted, Replies};
 pub use fault::{Decision, Fault, FaultKind};
 pub use inlet::{Begin, Handle, Inlet, Rejection, Request, Scope};
-pub use message::{Attributes, Kind, Message, Topic, TopicError, Topics};
+pub use message::{Kind, Message, Topic, TopicError, Topics};
 pub use outlet::{Outlet, Published, Reach};
 pub use settings::{Context, Key, KeyKind, Plug, Problem, Value, Values};
 

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
+use crate::Attributes;
+
 /// The longest server name, action or event name in a topic, in bytes.
 pub const MAX_TOPIC_WORD_BYTES: usize = 128;
 /// The longest prefix of all topics, in bytes.
@@ -72,16 +74,18 @@ impl Topic {
     }
 
     fn of_checked(prefix: &str, kind: Kind, server: &str, name: &str) -> Self {
-        let mut text = String::with_capacity(prefix.len() + server.len() + name.len() + 12);
-        for part in [prefix, ".", kind.as_str(), ".", server, "."] {
-            text.push_str(part);
-        }
-        let safe = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        match name.len() <= MAX_TOPIC_WORD_BYTES && !name.is_empty() && name.bytes().all(safe) {
+        Self::behind(&begin(prefix, kind, server), prefix, kind, server, name)
+    }
+
+    /// The topic that begins so, which ends in a dot.
+    fn behind(begin: &str, prefix: &str, kind: Kind, server: &str, name: &str) -> Self {
+        let mut text = String::with_capacity(begin.len() + name.len().clamp(1, MAX_TOPIC_WORD_BYTES));
+        text.push_str(begin);
+        match name.len() <= MAX_TOPIC_WORD_BYTES && !name.is_empty() && name.bytes().all(is_safe) {
             true => text.push_str(name),
             false if name.is_empty() => text.push('_'),
             false => {
-                let word = |c: char| if u8::try_from(c).is_ok_and(safe) { c } else { '_' };
+                let word = |c: char| if u8::try_from(c).is_ok_and(is_safe) { c } else { '_' };
                 text.extend(name.chars().take(MAX_TOPIC_WORD_BYTES).map(word));
             }
         }
@@ -132,11 +136,33 @@ impl Topic {
     }
 }
 
+/// Everything before the last word.
+fn begin(prefix: &str, kind: Kind, server: &str) -> String {
+    [prefix, ".", kind.as_str(), ".", server, "."].concat()
+}
+
+/// Whether that byte stands in a topic's last word as it is.
+fn is_safe(byte: u8) -> bool {
+    const SAFE: [bool; 256] = {
+        let mut safe = [false; 256];
+        let mut byte = 0;
+        while byte < safe.len() {
+            safe[byte] =
+                (byte as u8).is_ascii_alphanumeric() || byte == b'_' as usize || byte == b'-' as usize;
+            byte += 1;
+        }
+        safe
+    };
+    SAFE[usize::from(byte)]
+}
+
 /// What all topics of one server have in common, checked once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
     prefix: String,
     server: String,
+    /// How the topics of its events begin.
+    events: String,
 }
 
 impl Topics {
@@ -147,7 +173,8 @@ impl Topics {
     pub fn new(prefix: &str, server: &str) -> Result<Self, TopicError> {
         check_prefix(prefix)?;
         check_server(server)?;
-        Ok(Self { prefix: prefix.to_owned(), server: server.to_owned() })
+        let events = begin(prefix, Kind::Event, server);
+        Ok(Self { prefix: prefix.to_owned(), server: server.to_owned(), events })
     }
 
     /// The server's name.
@@ -157,7 +184,10 @@ impl Topics {
 
     /// One of them, as [`Topic::new`] builds it.
     pub fn topic(&self, kind: Kind, name: &str) -> Topic {
-        Topic::of_checked(&self.prefix, kind, &self.server, name)
+        match kind {
+            Kind::Event => Topic::behind(&self.events, &self.prefix, kind, &self.server, name),
+            _ => Topic::of_checked(&self.prefix, kind, &self.server, name),
+        }
     }
 
     /// One of another server.
@@ -165,9 +195,10 @@ impl Topics {
     /// # Errors
     /// When that server's name does not have the form that the contract gives.
     pub fn topic_of(&self, server: &str, kind: Kind, name: &str) -> Result<Topic, TopicError> {
-        if server != self.server {
-            check_server(server)?;
+        if server == self.server {
+            return Ok(self.topic(kind, name));
         }
+        check_server(server)?;
         Ok(Topic::of_checked(&self.prefix, kind, server, name))
     }
 }
@@ -198,43 +229,6 @@ pub fn check_server(server: &str) -> Result<(), TopicError> {
         Ok(())
     } else {
         Err(TopicError::Server(server.to_owned()))
-    }
-}
-
-/// The CloudEvents 1.0 attributes of a message; each is in the body too. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attributes {
-    /// `id`: the same every time the same record is published, unique among all records of a source.
-    pub id: ByteString,
-    /// `type`, e.g. `ami.event.Hangup`.
-    pub kind: ByteString,
-    /// `source`, e.g. `/asterisk/pbx1`.
-    pub source: ByteString,
-    /// `subject`: the call's Uniqueid or Linkedid, where there is one.
-    pub subject: Option<ByteString>,
-    /// `time`, RFC 3339 in UTC.
-    pub time: ByteString,
-    /// `sequence`: the record's position in its server's log, 20 decimal digits.
-    pub sequence: Option<ByteString>,
-    /// `correlationid`: of a response, its command's id.
-    pub correlation: Option<ByteString>,
-}
-
-impl Attributes {
-    /// The attributes by their CloudEvents names, `specversion` first; a bus puts its own prefix before each
-    /// (`ce-` in NATS, `ce_` in Kafka).
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let always = [
-            ("specversion", Some("1.0")),
-            ("id", Some(&*self.id)),
-            ("type", Some(&*self.kind)),
-            ("source", Some(&*self.source)),
-            ("time", Some(&*self.time)),
-            ("subject", self.subject.as_deref()),
-            ("sequence", self.sequence.as_deref()),
-            ("correlationid", self.correlation.as_deref()),
-        ];
-        always.into_iter().filter_map(|(name, value)| Some((name, value?)))
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Published {
     pub safe: usize,
     /// How far the safe ones got.
     pub reach: Reach,
-    /// Why message number `safe` is not safe; `None` when the whole batch is.
+    /// Why message number `safe` is not safe; `None` when the whole batch is, or is on its way ([`Outlet::advance`]).
     pub fault: Option<Fault>,
 }
 
@@ -46,6 +46,16 @@ pub trait Outlet: Send {
     /// # Cancellation
     /// Dropping the future leaves the whole batch in doubt; the caller offers it again.
     fn publish<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published>;
+
+    /// As [`Outlet::publish`], but does not wait for all: without a fault, `safe` may be less than the batch has, though at
+    /// least one of a batch that is not empty. The rest is on its way then. It is not sent again where the next batch that
+    /// is offered so begins with it, so that the bus has something to do all along; where that begins with something
+    /// else, or with [`Outlet::publish`], the rest is in doubt.
+    ///
+    /// With a fault, nothing is on its way any more, and everything from `safe` on is offered again, as ever.
+    fn advance<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
+        self.publish(batch)
+    }
 
     /// Publishes a message that this bus refused for good ([`crate::Decision::Skip`]) where such messages are kept
     /// (a dead-letter topic or subject), with its cause, without what made it too large. Answers `Ok(false)` when the

@@ -13,8 +13,8 @@
 //!   queued is purged, nothing is sent through it again, and the next batch meets a fresh producer. Other lanes that
 //!   had records in it see them fail and offer them again; for them it is an ordinary retry.
 //!
-//! - An outlet waits for the reports of a batch before it offers the next one, so that it may change to another
-//!   producer in between (see [`Front::batch_again`]) while other outlets still wait for what is in the former.
+//! - All that an outlet has on its way is in one producer: it waits for the reports of all before it changes to another
+//!   one (see [`Front::batch_again`]), while other outlets still wait for what is in the former.
 //!
 //! A request that is on its way while its producer is purged may still be stored: as a repeat, later. Repeats carry
 //! the same id; the first sight of each record is in order.
@@ -153,6 +153,11 @@ impl Generation {
             }
         }
         (messages.len().min(CHUNK_RECORDS), None)
+    }
+
+    /// Whether each request holds one record.
+    pub(crate) fn is_single(&self) -> bool {
+        self.single
     }
 
     /// The client, for questions to the cluster.

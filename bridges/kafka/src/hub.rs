@@ -46,6 +46,12 @@ impl Hub {
 
     /// Makes sure that the topics of these messages are there.
     pub(crate) async fn ensure_classes(&self, batch: &[Message]) -> Result<(), Fault> {
+        let unknown = self.unknown_classes(batch);
+        if unknown.is_empty() { Ok(()) } else { self.ensure(&unknown).await }
+    }
+
+    /// The topics of these messages that were not seen yet.
+    pub(crate) fn unknown_classes<'a>(&self, batch: &'a [Message]) -> Vec<&'a str> {
         let mut unknown: Vec<&str> = Vec::new();
         let mut last = "";
         for class in batch.iter().map(|message| message.topic.class()) {
@@ -54,7 +60,7 @@ impl Hub {
             }
             last = class;
         }
-        if unknown.is_empty() { Ok(()) } else { self.ensure(&unknown).await }
+        unknown
     }
 
     /// The fault of a record that was not stored.

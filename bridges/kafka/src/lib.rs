@@ -3,9 +3,9 @@
 //! - **Topics**: a topic a kind (`ami.event`, `ami.link`, `ami.call`, `ami.command`, `ami.response`), and `<topic>-dlt`
 //!   for what could not be stored or read (`topics`, `letters`). The record key is the call key; the partition is
 //!   the one that Java's clients choose. Order within a call holds as long as the number of partitions stays.
-//! - **Out**: a batch goes in flight as a whole, through one idempotent producer that all lanes share (`front`,
-//!   `outlet`). What is stored is at any time a prefix of what was sent, per partition, so that offering the rest of
-//!   a failed batch again keeps the order.
+//! - **Out**: a batch goes in flight as a whole, and others follow while it is on its way, through one idempotent producer
+//!   that all lanes share (`front`, `outlet`). What is stored is at any time a prefix of what was sent, per partition, so
+//!   that offering the rest of what failed again keeps the order.
 //! - **In**: a member of a consumer group on a thread of its own (`member`, `group`); a command is committed after
 //!   its acknowledge, out of order where need be (`tracker`). Replies as Spring Kafka asks for them (`command`).
 //! - **The other side**: readers at the end of all partitions, and requests (`client`).

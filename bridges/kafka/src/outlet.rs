@@ -1,16 +1,22 @@
-//! One lane of messages to Kafka: how a batch is stored, and what is done when it is not.
+//! One lane of messages to Kafka: how a batch is stored, and what is done when it is not. How messages follow those that
+//! are still on their way is in [`flight`].
 
 use std::{sync::Arc, time::Duration};
 
 use amibus_contract::{BoxFuture, Decision, Fault, FaultKind, Message, Outlet, Published, Reach};
+use rdkafka::error::RDKafkaErrorCode;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     front::{Generation, Halt},
     hub::Hub,
     letters,
-    reports::Reports,
+    reports::{Reports, Wanted},
 };
+
+mod flight;
+
+use flight::Flight;
 
 /// How long the records of a purged producer may take to be reported.
 const SETTLED_WITHIN: Duration = Duration::from_secs(5);
@@ -22,6 +28,8 @@ pub(crate) struct KafkaOutlet {
     hub: Arc<Hub>,
     /// The producer that holds records of a publish that was dropped half way.
     in_doubt: Option<Arc<Generation>>,
+    /// What was offered last and is on its way still.
+    flight: Option<Flight>,
 }
 
 /// How far one try got.
@@ -41,16 +49,13 @@ enum Try {
 
 impl KafkaOutlet {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, in_doubt: None }
+        Self { hub, in_doubt: None, flight: None }
     }
 
     async fn store(&mut self, batch: &[Message]) -> Published {
         let until = |safe, fault| Published::until(safe, Reach::Stored, fault);
         let deadline = Instant::now() + self.hub.settings.publish_timeout;
-        if let Some(generation) = self.in_doubt.clone() {
-            self.hub.front.retire(&generation).await;
-            self.in_doubt = None;
-        }
+        self.forget().await;
         if let Err(fault) = self.hub.ensure_classes(batch).await {
             self.hub.noted(&fault);
             return until(0, fault);
@@ -89,6 +94,15 @@ impl KafkaOutlet {
         Published::all(batch.len(), Reach::Stored)
     }
 
+    /// Takes back what is on its way and in doubt.
+    async fn forget(&mut self) {
+        self.in_doubt = self.in_doubt.take().or(self.flight.take().map(|flight| flight.generation));
+        if let Some(generation) = self.in_doubt.clone() {
+            self.hub.front.retire(&generation).await;
+            self.in_doubt = None;
+        }
+    }
+
     /// Sends all of `batch` and waits. On a failure the producer is retired before this answers.
     async fn attempt(&mut self, batch: &[Message], deadline: Instant) -> Try {
         let part = |safe, culprit, fault| Try::Part { safe, culprit, fault, by_broker: false };
@@ -98,8 +112,8 @@ impl KafkaOutlet {
         };
         let reports = Arc::new(Reports::new(batch.len()));
         self.in_doubt = Some(generation.clone());
-        let (sent, halt) = send_all(&generation, batch, &reports, deadline).await;
-        let in_time = timeout_at(deadline, reports.wait(sent, true)).await.is_ok();
+        let (sent, halt) = send_all(&generation, batch, 0, &reports, deadline).await;
+        let in_time = timeout_at(deadline, reports.wait(Wanted::ReportsOrFailure(sent))).await.is_ok();
         if in_time && !reports.failed() {
             self.in_doubt = None;
             self.hub.health.stored();
@@ -116,12 +130,7 @@ impl KafkaOutlet {
                 }
             };
         }
-        self.hub.front.retire(&generation).await;
-        if timeout(SETTLED_WITHIN, reports.wait(sent, false)).await.is_err() {
-            tracing::warn!(missing = sent - reports.reported(), "purged records were not reported");
-        }
-        self.in_doubt = None;
-        let (safe, culprit) = (reports.stored_prefix(), reports.culprit());
+        let (safe, culprit) = self.take_back(&generation, &reports, sent).await;
         let Some((index, code)) = culprit else {
             let why = if in_time { "taken back since another batch failed" } else { "not stored in time" };
             return part(safe, None, self.hub.late(why));
@@ -129,25 +138,43 @@ impl KafkaOutlet {
         let what = batch.get(index).map(|message| message.topic.as_str()).unwrap_or_default();
         Try::Part { safe, culprit: Some(index), fault: self.hub.fault(code, what), by_broker: true }
     }
+
+    /// Ends the producer after a failure and waits for what becomes of the `sent` records. Answers how many are stored, and
+    /// which one failed for a reason of its own.
+    async fn take_back(
+        &mut self,
+        generation: &Arc<Generation>,
+        reports: &Reports,
+        sent: usize,
+    ) -> (usize, Option<(usize, RDKafkaErrorCode)>) {
+        self.hub.front.retire(generation).await;
+        if timeout(SETTLED_WITHIN, reports.wait(Wanted::Reports(sent))).await.is_err() {
+            tracing::warn!(missing = sent - reports.reported(), "purged records were not reported");
+        }
+        self.in_doubt = None;
+        (reports.stored(), reports.culprit())
+    }
 }
 
-/// Queues all of `batch` as there is room. Answers how many were taken, and why not all.
+/// Queues all of `batch` as there is room; the first is number `first` in `reports`. Answers how many were taken, and why
+/// not all.
 async fn send_all(
     generation: &Generation,
     batch: &[Message],
+    first: usize,
     reports: &Arc<Reports>,
     deadline: Instant,
 ) -> (usize, Option<Halt>) {
     let mut sent = 0;
     while let Some(rest) = batch.get(sent..).filter(|rest| !rest.is_empty()) {
-        let (taken, halt) = generation.send(rest, sent, reports);
+        let (taken, halt) = generation.send(rest, first + sent, reports);
         sent += taken;
         match halt {
             None => tokio::task::yield_now().await,
             Some(Halt::Full) if Instant::now() < deadline && !reports.failed() => {
-                let more = (reports.reported() + 1).min(sent);
-                let _ = timeout(ROOM_EVERY, reports.wait(more, true)).await;
-                if reports.reported() == sent {
+                let more = (reports.reported() + 1).min(first + sent);
+                let _ = timeout(ROOM_EVERY, reports.wait(Wanted::ReportsOrFailure(more))).await;
+                if reports.reported() == first + sent {
                     sleep(ROOM_EVERY).await;
                 }
             }
@@ -160,6 +187,10 @@ async fn send_all(
 impl Outlet for KafkaOutlet {
     fn publish<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
         Box::pin(self.store(batch))
+    }
+
+    fn advance<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
+        Box::pin(self.follow(batch))
     }
 
     fn dead_letter<'a>(

@@ -75,7 +75,7 @@ fn quote(text: &str, to: &mut String) {
 
 #[cfg(test)]
 mod tests {
-    use amibus_contract::{Attributes, FaultKind, Kind, Topic};
+    use amibus_contract::{Attribute, Attributes, FaultKind, Kind, Topic};
 
     use super::*;
 
@@ -83,12 +83,12 @@ mod tests {
         Message {
             topic: Topic::new("ami", Kind::Event, "pbx1", "Hangup").expect("valid"),
             key: "call-1".into(),
-            attributes: Attributes {
-                id: "a\"b\\c\n".into(),
-                kind: "ami.event.Hangup".into(),
-                source: "/asterisk/pbx1".into(),
-                ..Attributes::default()
-            },
+            attributes: Attributes::of([
+                (Attribute::Id, "a\"b\\c\n"),
+                (Attribute::Type, "ami.event.Hangup"),
+                (Attribute::Source, "/asterisk/pbx1"),
+                (Attribute::Time, "2026-11-21T00:30:39.102274Z"),
+            ]),
             body: "x".repeat(100).into(),
         }
     }
@@ -135,7 +135,7 @@ mod tests {
         let cut = remains(&message, &Fault::new(FaultKind::TooLarge, "too large"));
         let expected = concat!(
             r#"{"specversion":"1.0","id":"a\"b\\c\u000a","type":"ami.event.Hangup","source":"/asterisk/pbx1","#,
-            r#""time":"","amibuscutbytes":100}"#
+            r#""time":"2026-11-21T00:30:39.102274Z","amibuscutbytes":100}"#
         );
         assert_eq!(String::from_utf8_lossy(&cut), expected);
         assert_eq!(remains(&message, &Fault::new(FaultKind::Refused, "no")), message.body);

@@ -1,11 +1,15 @@
-//! What became of the records of one batch, as the producer's thread reports it.
+//! What became of the records that are on their way, as the producer's thread reports it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use rdkafka::error::RDKafkaErrorCode;
 use tokio::sync::Notify;
 
-/// The outcomes of a batch, by position.
+/// The outcomes of records, numbered from zero in the order in which they were sent. Those at the front that are stored
+/// are counted and no longer kept.
 #[derive(Debug)]
 pub(crate) struct Reports {
     state: Mutex<State>,
@@ -14,31 +18,76 @@ pub(crate) struct Reports {
 
 #[derive(Debug)]
 struct State {
-    outcomes: Vec<Option<Result<(), RDKafkaErrorCode>>>,
+    /// Of the records behind the first `stored`.
+    outcomes: VecDeque<Option<Result<(), RDKafkaErrorCode>>>,
+    stored: usize,
     reported: usize,
     failed: bool,
-    /// At how many reports the waiting task wants to know.
-    wanted: usize,
+    /// What the waiting task wants to know.
+    wanted: Wanted,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted {
+    /// So many reports.
+    Reports(usize),
+    /// So many reports, or one that is a failure.
+    ReportsOrFailure(usize),
+    /// So many records that are stored, without a gap from the first on, or a failure.
+    Stored(usize),
+}
+
+impl State {
+    fn has(&self, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::Reports(count) => self.reported >= count,
+            Wanted::ReportsOrFailure(count) => self.reported >= count || self.failed,
+            Wanted::Stored(count) => self.stored >= count || self.failed,
+        }
+    }
 }
 
 impl Reports {
-    /// For `count` records, none of them reported.
+    /// For the first `count` records, none of them reported.
     pub(crate) fn new(count: usize) -> Self {
-        let state = State { outcomes: vec![None; count], reported: 0, failed: false, wanted: usize::MAX };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        let reports = Self {
+            state: Mutex::new(State {
+                outcomes: VecDeque::new(),
+                stored: 0,
+                reported: 0,
+                failed: false,
+                wanted: Wanted::Reports(usize::MAX),
+            }),
+            changed: Notify::new(),
+        };
+        reports.expect(count);
+        reports
+    }
+
+    /// For `count` more.
+    pub(crate) fn expect(&self, count: usize) {
+        let outcomes = &mut self.lock().outcomes;
+        outcomes.resize(outcomes.len() + count, None);
     }
 
     /// Record number `index` was stored, or was not.
     pub(crate) fn report(&self, index: usize, outcome: Result<(), RDKafkaErrorCode>) {
         let mut state = self.lock();
-        let Some(slot) = state.outcomes.get_mut(index) else { return };
+        let at = index.checked_sub(state.stored);
+        let Some(slot) = at.and_then(|at| state.outcomes.get_mut(at)) else { return };
         if slot.replace(outcome).is_some() {
             return;
         }
         state.reported += 1;
-        let first_failure = outcome.is_err() && !state.failed;
         state.failed |= outcome.is_err();
-        if first_failure || state.reported >= state.wanted {
+        while state.outcomes.front() == Some(&Some(Ok(()))) {
+            state.outcomes.pop_front();
+            state.stored += 1;
+        }
+        if state.has(state.wanted) {
+            // Whoever waits looks again, and says what it waits for next.
+            state.wanted = Wanted::Reports(usize::MAX);
             drop(state);
             self.changed.notify_one();
         }
@@ -54,24 +103,23 @@ impl Reports {
         self.lock().failed
     }
 
-    /// Waits for `count` reports, or with `or_failure` for the first failure among fewer. For one task at a time.
-    pub(crate) async fn wait(&self, count: usize, or_failure: bool) {
+    /// Waits for that. For one task at a time.
+    pub(crate) async fn wait(&self, wanted: Wanted) {
         loop {
             {
                 let mut state = self.lock();
-                if state.reported >= count || (or_failure && state.failed) {
+                if state.has(wanted) {
                     return;
                 }
-                state.wanted = count;
+                state.wanted = wanted;
             }
             self.changed.notified().await;
         }
     }
 
-    /// How many records from the start are stored, without a gap.
-    pub(crate) fn stored_prefix(&self) -> usize {
-        let state = self.lock();
-        state.outcomes.iter().take_while(|outcome| matches!(outcome, Some(Ok(())))).count()
+    /// How many records from the first on are stored, without a gap.
+    pub(crate) fn stored(&self) -> usize {
+        self.lock().stored
     }
 
     /// The first record that failed for a reason of its own, and the reason; not those that failed because the
@@ -90,7 +138,7 @@ impl Reports {
             )
         };
         let state = self.lock();
-        let mut failures = state.outcomes.iter().enumerate();
+        let mut failures = (state.stored..).zip(&state.outcomes);
         failures.find_map(|(index, outcome)| match outcome {
             Some(Err(code)) if own(code) => Some((index, *code)),
             _ => None,
@@ -114,7 +162,7 @@ mod tests {
         reports.report(1, Err(RDKafkaErrorCode::PurgeInflight));
         reports.report(3, Err(RDKafkaErrorCode::InvalidRecord));
         reports.report(9, Ok(()));
-        assert_eq!((reports.stored_prefix(), reports.reported()), (1, 4));
+        assert_eq!((reports.stored(), reports.reported()), (1, 4));
         assert_eq!(reports.culprit(), Some((3, RDKafkaErrorCode::InvalidRecord)));
     }
 
@@ -128,12 +176,29 @@ mod tests {
                 reporter.report(index, Ok(()));
             }
         });
-        reports.wait(3, true).await;
+        reports.wait(Wanted::ReportsOrFailure(3)).await;
         assert!(!reports.failed());
         task.await.expect("reported");
         let reports = Reports::new(2);
         reports.report(1, Err(RDKafkaErrorCode::InvalidRecord));
-        reports.wait(2, true).await;
+        reports.wait(Wanted::ReportsOrFailure(2)).await;
         assert!(reports.failed());
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_in_front_is_counted_and_not_kept() {
+        let reports = Reports::new(2);
+        for index in [1, 0] {
+            reports.report(index, Ok(()));
+        }
+        reports.expect(3);
+        for index in [2, 4, 4, 0] {
+            reports.report(index, Ok(()));
+        }
+        reports.wait(Wanted::Stored(3)).await;
+        assert_eq!((reports.stored(), reports.reported(), reports.lock().outcomes.len()), (3, 4, 2));
+        reports.report(3, Err(RDKafkaErrorCode::InvalidRecord));
+        reports.wait(Wanted::Stored(5)).await;
+        assert_eq!((reports.stored(), reports.culprit()), (3, Some((3, RDKafkaErrorCode::InvalidRecord))));
     }
 }

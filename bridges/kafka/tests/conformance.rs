@@ -19,6 +19,7 @@ cases!(shared:
     order_within_a_key,
     headers_keys_and_ids_arrive,
     outlets_do_not_disturb_each_other,
+    what_is_on_its_way_is_waited_for,
     oversized_first,
     oversized_middle,
     oversized_last,

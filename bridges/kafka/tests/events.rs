@@ -17,20 +17,20 @@ use crate::{
 
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
 const QUIET_FOR: Duration = Duration::from_millis(600);
-const KEYS: usize = 7;
+pub(crate) const KEYS: usize = 7;
 
-fn events(rig: &KafkaRig, numbers: std::ops::Range<usize>, pad: usize) -> Vec<Message> {
+pub(crate) fn events(rig: &KafkaRig, numbers: std::ops::Range<usize>, pad: usize) -> Vec<Message> {
     numbers.map(|n| message(rig.prefix(), Kind::Event, "pbx1", n, KEYS, pad)).collect()
 }
 
-fn number(body: &[u8]) -> usize {
+pub(crate) fn number(body: &[u8]) -> usize {
     let text = String::from_utf8_lossy(body);
     let digits = text.split("\"n\":").nth(1).and_then(|rest| rest.split(',').next()).expect("a number");
     digits.parse().expect("a number")
 }
 
 /// Offers again what a retryable fault left. Answers the faults.
-async fn publish_all(outlet: &mut dyn Outlet, messages: &[Message], batch: usize) -> Vec<String> {
+pub(crate) async fn publish_all(outlet: &mut dyn Outlet, messages: &[Message], batch: usize) -> Vec<String> {
     let (mut at, mut faults) = (0, Vec::new());
     while at < messages.len() {
         let published = outlet.publish(&messages[at..messages.len().min(at + batch)]).await;
@@ -46,7 +46,7 @@ async fn publish_all(outlet: &mut dyn Outlet, messages: &[Message], batch: usize
 }
 
 /// Collects until all of `wanted` were seen, then until it is quiet.
-async fn see(watcher: &mut Watcher, wanted: impl IntoIterator<Item = usize>) -> Vec<Got> {
+pub(crate) async fn see(watcher: &mut Watcher, wanted: impl IntoIterator<Item = usize>) -> Vec<Got> {
     let mut missing: BTreeSet<usize> = wanted.into_iter().collect();
     let mut seen = Vec::new();
     while !missing.is_empty() {
@@ -62,7 +62,7 @@ async fn see(watcher: &mut Watcher, wanted: impl IntoIterator<Item = usize>) -> 
 }
 
 /// The first sight of each number is in order within its key.
-fn assert_order(seen: &[Got]) {
+pub(crate) fn assert_order(seen: &[Got]) {
     let (mut known, mut last) = (BTreeSet::new(), std::collections::BTreeMap::new());
     for n in seen.iter().map(|got| number(&got.body)).filter(|n| known.insert(*n)) {
         if let Some(before) = last.insert(n % KEYS, n) {
@@ -71,7 +71,7 @@ fn assert_order(seen: &[Got]) {
     }
 }
 
-async fn outlet(bridge: &SharedBridge) -> Box<dyn Outlet> {
+pub(crate) async fn outlet(bridge: &SharedBridge) -> Box<dyn Outlet> {
     bridge.outlet("pbx1").await.expect("an outlet")
 }
 
@@ -156,7 +156,7 @@ async fn refused_by_the_broker(position: usize) {
     assert_eq!(letter.text("amibus_error_code"), Some("too_large"));
     assert!(letter.text("amibus_error_message").is_some_and(|why| why.contains("large")), "{letter:?}");
     assert_eq!(letter.text("kafka_dlt-original-topic"), Some(rig.topic("event").as_str()));
-    assert_eq!(letter.text("ce_id"), Some(&*batch[position].attributes.id));
+    assert_eq!(letter.text("ce_id"), Some(batch[position].attributes.id()));
     assert_eq!(letter.key.as_deref(), Some(batch[position].key.as_bytes()).map(|k| &k[..]));
     assert!(letter.body.len() < 1_000 && letter.body.ends_with(b"}"), "{} bytes", letter.body.len());
 }

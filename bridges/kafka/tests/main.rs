@@ -4,6 +4,7 @@ mod begun;
 mod commands;
 mod conformance;
 mod events;
+mod flight;
 mod hung;
 mod letters;
 mod login;

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use amibus_contract::{BoxFuture, Fault, FaultKind, Message, Outlet, Published, Reach};
-use async_nats::{HeaderMap, PublishErrorKind, client::PublishError};
+use async_nats::{HeaderMap, PublishErrorKind, Subject, client::PublishError};
 use bytes::Bytes;
 
 use crate::{
@@ -47,8 +47,8 @@ impl CoreOutlet {
         Ok(())
     }
 
-    /// Sends `count` messages and waits until the server has read them: how many are safe, and what stopped it.
-    async fn send(&mut self, messages: &[(String, HeaderMap, Bytes)]) -> (usize, Option<Fault>) {
+    /// Sends messages and waits until the server has read them: how many are safe, and what stopped it.
+    async fn send(&mut self, parcels: &[Parcel<'_>]) -> (usize, Option<Fault>) {
         if let Err(fault) = self.ready().await {
             return (0, Some(fault));
         }
@@ -57,9 +57,9 @@ impl CoreOutlet {
         let all = async {
             let mut sent = 0;
             let mut refused = None;
-            for (subject, headers, body) in messages {
-                let published =
-                    dialled.client.publish_with_headers(subject.clone(), headers.clone(), body.clone()).await;
+            for parcel in parcels {
+                let (subject, headers, body) = parcel.parts();
+                let published = dialled.client.publish_with_headers(subject, headers, body).await;
                 if let Err(error) = published {
                     refused = Some(publishing(&error));
                     break;
@@ -69,7 +69,7 @@ impl CoreOutlet {
             // A refusal of a subject that was permitted before is noticed with the next batch, which then waits for
             // whatever else is refused.
             let calm = dialled.refused_so_far() == self.looked_at;
-            if calm && messages.iter().all(|(subject, ..)| self.known.contains(subject)) {
+            if calm && parcels.iter().all(|parcel| self.known.contains(parcel.subject())) {
                 barrier.pass(dialled).await?;
             } else {
                 barrier.settle(dialled).await?;
@@ -80,21 +80,24 @@ impl CoreOutlet {
         match done {
             Ok((sent, refused)) => {
                 let before = std::mem::replace(&mut self.looked_at, dialled.refused_so_far());
-                let forbidden = messages.iter().take(sent).enumerate().find_map(|(index, (subject, ..))| {
-                    dialled.refusal(before, subject).map(|said| (index, Some(faults::forbidden(&said))))
-                });
                 if before != self.looked_at {
                     self.known.clear();
-                }
-                if let Some(forbidden) = forbidden {
-                    return forbidden;
+                    let forbidden = parcels.iter().take(sent).enumerate().find_map(|(index, parcel)| {
+                        let said = dialled.refusal(before, parcel.subject())?;
+                        Some((index, Some(faults::forbidden(&said))))
+                    });
+                    if let Some(forbidden) = forbidden {
+                        return forbidden;
+                    }
                 }
                 if self.known.len() > MAX_KNOWN_SUBJECTS {
                     self.known.clear();
                 }
-                let new = messages.iter().map(|(subject, ..)| subject).filter(|s| !self.known.contains(*s));
-                let new: Vec<String> = new.cloned().collect();
-                self.known.extend(new);
+                for subject in parcels.iter().map(Parcel::subject) {
+                    if !self.known.contains(subject) {
+                        self.known.insert(subject.to_owned());
+                    }
+                }
                 (sent, refused)
             }
             Err(fault) => {
@@ -102,6 +105,31 @@ impl CoreOutlet {
                 self.on = None;
                 (0, Some(fault))
             }
+        }
+    }
+}
+
+/// What is sent.
+enum Parcel<'a> {
+    Message(&'a Message),
+    /// A subject and a body.
+    Letter(String, Bytes),
+}
+
+impl Parcel<'_> {
+    fn subject(&self) -> &str {
+        match self {
+            Self::Message(message) => message.topic.as_str(),
+            Self::Letter(subject, _) => subject,
+        }
+    }
+
+    fn parts(&self) -> (Subject, HeaderMap, Bytes) {
+        match self {
+            Self::Message(message) => {
+                (subjects::of(&message.topic), headers::of(message), message.body.clone())
+            }
+            Self::Letter(subject, body) => (subject.as_str().into(), HeaderMap::new(), body.clone()),
         }
     }
 }
@@ -117,13 +145,8 @@ fn publishing(error: &PublishError) -> Fault {
 impl Outlet for CoreOutlet {
     fn publish<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
         Box::pin(async move {
-            let messages: Vec<_> = batch
-                .iter()
-                .map(|message| {
-                    (message.topic.as_str().to_owned(), headers::of(message), message.body.clone())
-                })
-                .collect();
-            let (safe, fault) = self.send(&messages).await;
+            let parcels: Vec<Parcel<'_>> = batch.iter().map(Parcel::Message).collect();
+            let (safe, fault) = self.send(&parcels).await;
             Published { safe, reach: Reach::Sent, fault }
         })
     }
@@ -134,8 +157,8 @@ impl Outlet for CoreOutlet {
         cause: &'a Fault,
     ) -> BoxFuture<'a, Result<bool, Fault>> {
         Box::pin(async move {
-            let one = (subjects::dead(&message.topic), HeaderMap::new(), dead::message(message, cause));
-            match self.send(&[one]).await {
+            let letter = Parcel::Letter(subjects::dead(&message.topic), dead::message(message, cause));
+            match self.send(&[letter]).await {
                 (1, None) => Ok(true),
                 (_, fault) => Err(fault.unwrap_or_else(faults::lost)),
             }

@@ -4,7 +4,7 @@
 use amibus_contract::{Attributes, Message};
 use async_nats::{
     HeaderMap,
-    header::{IntoHeaderName, NATS_MESSAGE_ID},
+    header::{HeaderName, IntoHeaderName, NATS_MESSAGE_ID},
 };
 
 pub(crate) const CONTENT_TYPE: &str = "content-type";
@@ -12,37 +12,41 @@ pub(crate) const CLOUD_EVENT: &str = "application/cloudevents+json";
 /// Where a response to a command from a stream is to go: JetStream uses the reply subject for itself.
 pub(crate) const REPLY_TO: &str = "reply-to";
 
+/// The attributes, as they are spelled here.
+static SPELLED: [(&str, HeaderName); 8] = [
+    ("specversion", HeaderName::from_static("ce-specversion")),
+    ("id", HeaderName::from_static("ce-id")),
+    ("type", HeaderName::from_static("ce-type")),
+    ("source", HeaderName::from_static("ce-source")),
+    ("time", HeaderName::from_static("ce-time")),
+    ("subject", HeaderName::from_static("ce-subject")),
+    ("sequence", HeaderName::from_static("ce-sequence")),
+    ("correlationid", HeaderName::from_static("ce-correlationid")),
+];
+
 /// The headers of `message`.
 pub(crate) fn of(message: &Message) -> HeaderMap {
     let mut headers = of_attributes(&message.attributes);
-    put(&mut headers, NATS_MESSAGE_ID, &message.attributes.id);
+    put(&mut headers, NATS_MESSAGE_ID, message.attributes.id());
     headers
 }
 
 /// The headers of a reply: it is not kept, and so needs no id of JetStream's.
 pub(crate) fn of_attributes(attributes: &Attributes) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, CLOUD_EVENT);
+    headers.insert(HeaderName::from_static(CONTENT_TYPE), CLOUD_EVENT);
     for (name, value) in attributes.iter() {
-        let spelled = match name {
-            "specversion" => "ce-specversion",
-            "id" => "ce-id",
-            "type" => "ce-type",
-            "source" => "ce-source",
-            "time" => "ce-time",
-            "subject" => "ce-subject",
-            "sequence" => "ce-sequence",
-            "correlationid" => "ce-correlationid",
-            _ => continue,
-        };
-        put(&mut headers, spelled, value);
+        let spelled = SPELLED.iter().find(|(plain, _)| *plain == name);
+        if let Some((_, spelled)) = spelled {
+            put(&mut headers, spelled.clone(), value);
+        }
     }
     headers
 }
 
 /// Puts a value that may have come from a wire: what would end a header's line becomes a space.
 pub(crate) fn put(headers: &mut HeaderMap, name: impl IntoHeaderName, value: &str) {
-    if value.bytes().any(|b| b.is_ascii_control()) {
+    if value.bytes().any(|byte| byte.is_ascii_control()) {
         headers.insert(name, value.replace(|c: char| c.is_ascii_control(), " "));
     } else {
         headers.insert(name, value);

@@ -1,7 +1,6 @@
 //! Publishing to a JetStream stream: many in flight, each acknowledged by the stream that stored it.
 
 use std::{
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,12 +10,12 @@ use async_nats::jetstream::{
     Context,
     context::{PublishAckFuture, PublishError, PublishErrorKind},
     message::PublishMessage,
-    publish::PublishAck,
 };
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 
 use crate::{
-    dead, faults, headers,
+    dead, faults,
+    flight::Flight,
+    headers,
     held::Held,
     hub::{Hub, Line},
     look::{self, Blind},
@@ -30,9 +29,6 @@ const LOOK_LIMIT: Duration = Duration::from_secs(60);
 /// find one; with the lane's pauses between them, of 50 ms to 5 s, so many tries take 26 s at the least.
 const LOOK_TRIES: u32 = 12;
 
-type Acknowledged = (usize, Result<PublishAck, PublishError>);
-type Acks = FuturesUnordered<Pin<Box<dyn Future<Output = Acknowledged> + Send>>>;
-
 /// An outlet with a stream behind it.
 #[derive(Debug)]
 pub(crate) struct JetOutlet {
@@ -41,6 +37,8 @@ pub(crate) struct JetOutlet {
     on: Option<(Arc<Line>, Context)>,
     /// Since the stream refused something that it may take later, and until it takes a whole batch.
     cautious: bool,
+    /// What was offered last and is on its way still.
+    flight: Option<Flight>,
     /// What the stream had when it was last read, and what it confirmed of a batch that is not safe as a whole.
     held: Held,
     /// The stream was read, or need not be, on this connection.
@@ -58,6 +56,7 @@ impl JetOutlet {
             stream,
             on: None,
             cautious: false,
+            flight: None,
             held: Held::default(),
             looked: false,
             failed_looks: 0,
@@ -139,7 +138,16 @@ impl JetOutlet {
         settings.max_in_flight_per_key.unwrap_or(if steady { settings.max_in_flight } else { 1 })
     }
 
-    async fn publish_all(&mut self, batch: &[Message]) -> Published {
+    /// Publishes until everything is safe, or with `whole` unset until a good part is.
+    async fn go_on(&mut self, batch: &[Message], whole: bool) -> Published {
+        if let Some(flight) = self.flight.take()
+            && let Some(known) = flight.known(batch)
+        {
+            // What the stream has of the next ones is read between two flights, as connections change.
+            let is_last = self.held.ends_before(batch) || !flight.line.alive();
+            let offered = if is_last { batch.get(..known).unwrap_or_default() } else { batch };
+            return self.fly(flight, offered, known, whole || is_last).await;
+        }
         let (line, context) = match self.ready().await {
             Ok(ready) => ready,
             Err(fault) => return Published::until(0, Reach::Stored, fault),
@@ -147,55 +155,62 @@ impl JetOutlet {
         if let Err(fault) = self.look(&line, &context, batch).await {
             return Published::until(0, Reach::Stored, fault);
         }
-        let keys = batch.iter().map(|message| &*message.key).collect();
-        let mut window = Window::new(keys, self.hub.settings.max_in_flight, self.max_per_key(&line));
-        let mut acks = Acks::new();
-        let on = Batch { line: &line, messages: batch, before: line.dialled.refused_so_far() };
+        let window = Window::new(self.hub.settings.max_in_flight, self.max_per_key(&line));
+        let whole = whole || self.cautious;
+        self.fly(Flight::new(line, context, &self.stream, window), batch, 0, whole).await
+    }
+
+    /// Publishes a batch of which the first `known` are on their way.
+    async fn fly(&mut self, mut flight: Flight, batch: &[Message], known: usize, whole: bool) -> Published {
+        self.held.pass(batch);
+        let first = flight.window.safe();
+        flight.window.offer(batch.iter().skip(known).map(|message| message.key.clone()));
+        let enough = if whole { batch.len() } else { batch.len().div_ceil(2) };
         loop {
             if let Err(fault) = self.hub.open() {
-                window.halt(fault);
+                flight.window.halt(fault);
             }
-            while let Some(index) = window.next() {
-                let Some(message) = batch.get(index) else { break };
+            while let Some(index) = flight.window.next() {
+                let Some(message) = batch.get(index - first) else { break };
                 if self.held.has(message) {
-                    window.confirm(index);
+                    flight.window.confirm(index);
                     continue;
                 }
-                match send(&context, message).await {
-                    Ok(ack) => acks.push(Box::pin(async move { (index, ack.await) })),
-                    Err(error) => self.settle(&mut window, &on, (index, Err(error))),
+                match send(&flight.context, message).await {
+                    Ok(ack) => flight.acks.push(Box::pin(async move { (index, ack.await) })),
+                    Err(error) => flight.settle(batch, first, (index, Err(error))),
                 }
             }
-            if !window.is_waiting() {
+            // Acknowledgements come many at a time.
+            let has_news = flight.settle_ready(batch, first);
+            if !flight.window.has_failed() && flight.window.safe() - first >= enough {
                 break;
             }
-            tokio::select! {
-                biased;
-                acknowledged = acks.next() => if let Some(one) = acknowledged {
-                    self.settle(&mut window, &on, one);
-                },
-                () = line.dialled.lost() => {
-                    // What was acknowledged before is safe.
-                    while let Some(Some(one)) = acks.next().now_or_never() {
-                        self.settle(&mut window, &on, one);
-                    }
-                    window.fail_all(&faults::lost());
+            if !has_news {
+                if !flight.window.is_waiting() {
+                    break;
                 }
-                said = line.dialled.refused(on.before, |said| !on.concerned(said, &window).is_empty()) => {
-                    let concerned = on.concerned(&said, &window);
-                    line.forget(concerned.len());
-                    for index in concerned {
-                        window.fail(index, faults::forbidden(&said));
-                    }
-                }
+                flight.wait(batch, first).await;
             }
         }
-        let beyond = window.confirmed_beyond();
-        let published = window.finish(Reach::Stored);
-        beyond.into_iter().filter_map(|index| batch.get(index)).for_each(|message| self.held.keep(message));
-        if published.safe > 0 {
+        self.answer(flight, batch, first)
+    }
+
+    /// What became of a batch, of which the first is number `first` in its flight.
+    fn answer(&mut self, mut flight: Flight, batch: &[Message], first: usize) -> Published {
+        let safe = flight.window.safe() - first;
+        if safe > 0 {
             self.confirmed = Some(Instant::now());
         }
+        let left = batch.get(safe..).unwrap_or_default();
+        if !flight.window.has_failed() && !left.is_empty() {
+            flight.leave(left);
+            self.flight = Some(flight);
+            return Published { safe, reach: Reach::Stored, fault: None };
+        }
+        let beyond = flight.window.confirmed_beyond();
+        let published = flight.window.finish(first, Reach::Stored);
+        beyond.into_iter().filter_map(|index| batch.get(index - first)).for_each(|one| self.held.keep(one));
         match &published.fault {
             Some(fault) if fault.kind == FaultKind::Refused => self.cautious = true,
             None if !batch.is_empty() => self.cautious = false,
@@ -204,29 +219,10 @@ impl JetOutlet {
         published
     }
 
-    fn settle(&self, window: &mut Window<'_>, on: &Batch<'_>, one: Acknowledged) {
-        let (index, result) = one;
-        let fault = match result {
-            Ok(ack) if ack.stream == self.stream => return window.confirm(index),
-            Ok(ack) => astray(&ack.stream, &self.stream),
-            Err(error) => {
-                if in_doubt(&error) {
-                    on.line.give_up();
-                }
-                let subject = on.subject(index);
-                match on.line.dialled.refusal(on.before, subject) {
-                    Some(said) => faults::forbidden(&said),
-                    None => faults::publishing(&error, subject),
-                }
-            }
-        };
-        window.fail(index, fault);
-    }
-
     async fn set_aside(&mut self, message: &Message, cause: &Fault) -> Result<bool, Fault> {
         let (line, context) = self.ready().await?;
         let subject = subjects::dead(&message.topic);
-        let id = format!("dead:{}", &*message.attributes.id);
+        let id = format!("dead:{}", message.attributes.id());
         if self.held.has_dead(&id) {
             return Ok(true);
         }
@@ -258,49 +254,25 @@ impl JetOutlet {
 
 async fn send(context: &Context, message: &Message) -> Result<PublishAckFuture, PublishError> {
     let publish = PublishMessage::build().payload(message.body.clone()).headers(headers::of(message));
-    context.send_publish(message.topic.as_str().to_owned(), publish).await
-}
-
-/// One batch on one connection.
-struct Batch<'a> {
-    line: &'a Line,
-    messages: &'a [Message],
-    /// How much the server had refused before.
-    before: u64,
-}
-
-impl Batch<'_> {
-    fn subject(&self, index: usize) -> &str {
-        self.messages.get(index).map(|message| message.topic.as_str()).unwrap_or_default()
-    }
-
-    /// What awaits its acknowledgement in vain, because the server refused its subject with `said`.
-    fn concerned(&self, said: &str, window: &Window<'_>) -> Vec<usize> {
-        let subject = said.split('"').nth(1).unwrap_or_default();
-        let mut sent = window.sent();
-        sent.retain(|index| !subject.is_empty() && self.subject(*index) == subject);
-        sent
-    }
-}
-
-/// Whether nobody knows what became of the message, so that the connection is not to be trusted any longer; with no
-/// stream behind the subject, a new connection looks for it.
-fn in_doubt(error: &PublishError) -> bool {
-    matches!(
-        error.kind(),
-        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::StreamNotFound
-    )
-}
-
-fn astray(got: &str, wanted: &str) -> Fault {
-    let text =
-        format!("stream {got} took the message instead of {wanted}: their subjects or mirrors overlap");
-    Fault::new(FaultKind::Missing, text)
+    context.send_publish(subjects::of(&message.topic), publish).await
 }
 
 impl Outlet for JetOutlet {
     fn publish<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
-        Box::pin(self.publish_all(batch))
+        Box::pin(async move {
+            let begun = self.go_on(batch, true).await;
+            let rest = batch.get(begun.safe..).unwrap_or_default();
+            if begun.fault.is_some() || rest.is_empty() {
+                return begun;
+            }
+            // What was on its way is stored; what is behind it is another flight.
+            let ended = self.go_on(rest, true).await;
+            Published { safe: begun.safe + ended.safe, ..ended }
+        })
+    }
+
+    fn advance<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
+        Box::pin(self.go_on(batch, false))
     }
 
     fn dead_letter<'a>(

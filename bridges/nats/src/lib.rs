@@ -3,7 +3,8 @@
 //! - [`Nats`] opens the bridge from configuration ([`keys`] is the table, [`settings`] what became of it).
 //! - `dial` connects, logs in and tells what happens to a connection; `hub` keeps the one connection that all
 //!   outlets publish on, `stream` looks after the JetStream stream.
-//! - `window` decides which message may leave when; `jet` and `core` are the two outlets that use it.
+//! - `jet` and `core` are the two outlets. `flight` is what `jet` has on its way, and `window` decides which message may
+//!   leave when.
 //! - `look` reads what the stream has before anything is sent again that its duplicate window may have forgotten, and
 //!   `held` keeps it.
 //! - `inlet` takes commands: `service` as a NATS micro service, `pull` from a JetStream stream, some of them `ahead`;
@@ -21,6 +22,8 @@
 //! connection and loses only the rest of it, so where its stream makes room by itself (discard old, limits), everything
 //! is in flight at once and the whole order is kept. What remains is such a stream that refuses all the same, e.g.
 //! for want of disk: then the outlet falls back to one of a key at a time until a whole batch passes.
+//! Batches that follow each other while messages are on their way change nothing of that: they share one window with its
+//! limits, and the first fault ends it for all of them.
 //!
 //! A connection that broke is never resumed: async-nats would send what was left in its queue, out of order, on
 //! the next one. What the server still reads from it is stored in the same order, and repeats are dropped by id.
@@ -36,6 +39,7 @@ mod dead;
 mod depth;
 mod dial;
 mod faults;
+mod flight;
 mod handle;
 mod headers;
 mod held;

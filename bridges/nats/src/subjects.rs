@@ -1,6 +1,7 @@
 //! Which subjects there are, and which subject covers which.
 
 use amibus_contract::{Kind, Topic};
+use async_nats::Subject;
 
 /// The longest subject that a reply goes to, in bytes. The server closes a connection whose command line is longer than
 /// its `max_control_line` (4096 bytes unless configured), and that connection carries the other commands too.
@@ -10,6 +11,11 @@ const MAX_REPLY_SUBJECT_BYTES: usize = 256;
 pub(crate) const KEPT: [&str; 5] = ["event", "link", "call", "response", "dead"];
 /// Those without which publishing fails: `dead` only ever sets things aside.
 const NEEDED: [&str; 4] = ["event", "link", "call", "response"];
+
+/// The subject of a topic's messages, which shares the topic's memory.
+pub(crate) fn of(topic: &Topic) -> Subject {
+    Subject::from_utf8(topic.text().into_bytes()).unwrap_or_else(|_| topic.as_str().into())
+}
 
 /// The subjects of a stream for events that is made.
 pub(crate) fn kept(prefix: &str) -> Vec<String> {

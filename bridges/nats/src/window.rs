@@ -1,4 +1,7 @@
-//! Which message of a batch may leave when: pure bookkeeping, without a clock or a wire.
+//! Which message of those on offer may leave when: pure bookkeeping, without a clock or a wire.
+//!
+//! Messages are numbered from zero in the order in which they are offered. Those at the front that are confirmed are
+//! counted and no longer kept, and more may be offered behind the others.
 //!
 //! Invariants:
 //! - at most `in_flight` messages, and `per_key` of one key, await their confirmation;
@@ -8,7 +11,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use amibus_contract::{Decision, Fault, FaultKind, Published, Reach};
+use amibus_contract::{ByteString, Decision, Fault, FaultKind, Published, Reach};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -24,12 +27,15 @@ struct Chain {
     waiting: VecDeque<usize>,
 }
 
-/// One batch on its way.
+/// What is on offer and not confirmed as far as the first.
 #[derive(Debug)]
-pub(crate) struct Window<'a> {
-    keys: Vec<&'a str>,
-    states: Vec<State>,
-    chains: HashMap<&'a str, Chain>,
+pub(crate) struct Window {
+    /// So many at the front are confirmed.
+    safe: usize,
+    /// Of those behind.
+    messages: VecDeque<(ByteString, State)>,
+    /// Of keys with messages that await their confirmation, where only some of one key may.
+    chains: HashMap<ByteString, Chain>,
     /// Waiting messages whose predecessor was confirmed.
     ready: VecDeque<usize>,
     scanned: usize,
@@ -44,15 +50,15 @@ pub(crate) struct Window<'a> {
     why: Option<Fault>,
 }
 
-impl<'a> Window<'a> {
-    pub(crate) fn new(keys: Vec<&'a str>, max_in_flight: usize, max_per_key: usize) -> Self {
+impl Window {
+    pub(crate) fn new(max_in_flight: usize, max_per_key: usize) -> Self {
         Self {
-            states: vec![State::Waiting; keys.len()],
-            limit: keys.len(),
-            keys,
+            safe: 0,
+            messages: VecDeque::new(),
             chains: HashMap::new(),
             ready: VecDeque::new(),
             scanned: 0,
+            limit: usize::MAX,
             in_flight: 0,
             max_in_flight: max_in_flight.max(1),
             max_per_key: max_per_key.max(1),
@@ -60,6 +66,26 @@ impl<'a> Window<'a> {
             halted: false,
             why: None,
         }
+    }
+
+    /// Messages of these keys follow.
+    pub(crate) fn offer(&mut self, keys: impl Iterator<Item = ByteString>) {
+        self.messages.extend(keys.map(|key| (key, State::Waiting)));
+    }
+
+    /// The number after the last that was offered.
+    pub(crate) fn end(&self) -> usize {
+        self.safe + self.messages.len()
+    }
+
+    /// How many from the first on are confirmed.
+    pub(crate) fn safe(&self) -> usize {
+        self.safe
+    }
+
+    /// Whether anything is wrong, so that what is on offer does not leave as a whole.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.halted || !self.faults.is_empty()
     }
 
     /// The next message to send now, counted as sent; `None`: wait for a confirmation, or it is over.
@@ -72,11 +98,16 @@ impl<'a> Window<'a> {
                 return Some(self.send(index));
             }
         }
-        while self.scanned < self.limit {
+        while self.scanned < self.limit.min(self.end()) {
             let index = self.scanned;
             self.scanned += 1;
-            let chain = self.chains.entry(self.keys.get(index)?).or_default();
+            if !self.counts_keys() {
+                return Some(self.send(index));
+            }
+            let key = self.messages.get(index - self.safe)?.0.clone();
+            let chain = self.chains.entry(key).or_default();
             if chain.in_flight < self.max_per_key && chain.waiting.is_empty() {
+                chain.in_flight += 1;
                 return Some(self.send(index));
             }
             chain.waiting.push_back(index);
@@ -84,32 +115,51 @@ impl<'a> Window<'a> {
         None
     }
 
+    /// Whether fewer of one key may be in flight than of all.
+    fn counts_keys(&self) -> bool {
+        self.max_per_key < self.max_in_flight
+    }
+
     fn send(&mut self, index: usize) -> usize {
         self.set(index, State::Sent);
         self.in_flight += 1;
-        if let Some(chain) = self.chain(index) {
-            chain.in_flight += 1;
-        }
         index
     }
 
     /// Message `index` is confirmed. Of one that failed meanwhile nothing is changed.
     pub(crate) fn confirm(&mut self, index: usize) {
-        if self.states.get(index) != Some(&State::Sent) {
+        if self.state(index) != Some(State::Sent) {
             return;
         }
         self.set(index, State::Safe);
         self.in_flight -= 1;
-        let released = self.chain(index).and_then(|chain| {
+        if self.counts_keys() {
+            let released = self.release(index);
+            self.ready.extend(released);
+        }
+        while self.messages.front().is_some_and(|(_, state)| *state == State::Safe) {
+            self.messages.pop_front();
+            self.safe += 1;
+        }
+    }
+
+    /// The next of its key that waits, which may leave now.
+    fn release(&mut self, index: usize) -> Option<usize> {
+        let (key, _) = self.messages.get(index.checked_sub(self.safe)?)?;
+        let chain = self.chains.get_mut(key)?;
+        let next = chain.waiting.pop_front();
+        if next.is_none() {
             chain.in_flight -= 1;
-            chain.waiting.pop_front()
-        });
-        self.ready.extend(released);
+            if chain.in_flight == 0 {
+                self.chains.remove(key);
+            }
+        }
+        next
     }
 
     /// Message `index` is not safe, because of `fault`. Its key stays blocked.
     pub(crate) fn fail(&mut self, index: usize, fault: Fault) {
-        if self.states.get(index) != Some(&State::Sent) {
+        if self.state(index) != Some(State::Sent) {
             return;
         }
         self.set(index, State::Failed);
@@ -143,24 +193,21 @@ impl<'a> Window<'a> {
 
     /// What awaits its confirmation.
     pub(crate) fn sent(&self) -> Vec<usize> {
-        (0..self.states.len()).filter(|index| self.states.get(*index) == Some(&State::Sent)).collect()
+        self.all_in(State::Sent).collect()
     }
 
     /// What is confirmed, though something before it is not: it will be offered again.
     pub(crate) fn confirmed_beyond(&self) -> Vec<usize> {
-        let safe = |index: &usize| self.states.get(*index) == Some(&State::Safe);
-        let mut rest = 0..self.states.len();
-        let _ = rest.by_ref().find(|index| !safe(index));
-        rest.filter(safe).collect()
+        self.all_in(State::Safe).collect()
     }
 
-    /// The answer for the whole batch.
-    pub(crate) fn finish(mut self, reach: Reach) -> Published {
-        let safe = self.states.iter().position(|state| *state != State::Safe).unwrap_or(self.states.len());
-        if safe == self.states.len() {
+    /// The answer for everything from number `first` on.
+    pub(crate) fn finish(mut self, first: usize, reach: Reach) -> Published {
+        let safe = self.safe.saturating_sub(first);
+        if self.messages.is_empty() {
             return Published::all(safe, reach);
         }
-        let fault = self.faults.remove(&safe).or_else(|| {
+        let fault = self.faults.remove(&self.safe).or_else(|| {
             // This one was held back by the fault of another: one that asks for the same again.
             self.faults.values().find(|fault| fault.decision != Decision::Skip).cloned()
         });
@@ -169,14 +216,19 @@ impl<'a> Window<'a> {
         Published::until(safe, reach, fault)
     }
 
-    fn set(&mut self, index: usize, state: State) {
-        if let Some(place) = self.states.get_mut(index) {
-            *place = state;
-        }
+    fn all_in(&self, state: State) -> impl Iterator<Item = usize> {
+        let numbered = (self.safe..).zip(&self.messages);
+        numbered.filter(move |(_, (_, of_it))| *of_it == state).map(|(index, _)| index)
     }
 
-    fn chain(&mut self, index: usize) -> Option<&mut Chain> {
-        self.chains.get_mut(self.keys.get(index)?)
+    fn state(&self, index: usize) -> Option<State> {
+        Some(self.messages.get(index.checked_sub(self.safe)?)?.1)
+    }
+
+    fn set(&mut self, index: usize, state: State) {
+        if let Some((_, place)) = index.checked_sub(self.safe).and_then(|at| self.messages.get_mut(at)) {
+            *place = state;
+        }
     }
 }
 
@@ -184,11 +236,13 @@ impl<'a> Window<'a> {
 mod tests {
     use super::*;
 
-    fn window<'a>(keys: &[&'a str], in_flight: usize, per_key: usize) -> Window<'a> {
-        Window::new(keys.to_vec(), in_flight, per_key)
+    fn window(keys: &[&str], in_flight: usize, per_key: usize) -> Window {
+        let mut window = Window::new(in_flight, per_key);
+        window.offer(keys.iter().map(|key| ByteString::from(*key)));
+        window
     }
 
-    fn all_next(window: &mut Window<'_>) -> Vec<usize> {
+    fn all_next(window: &mut Window) -> Vec<usize> {
         std::iter::from_fn(|| window.next()).collect()
     }
 
@@ -209,7 +263,7 @@ mod tests {
         }
         assert_eq!(all_next(&mut w), [3]);
         w.confirm(3);
-        assert_eq!(w.finish(Reach::Stored), Published::all(6, Reach::Stored));
+        assert_eq!(w.finish(0, Reach::Stored), Published::all(6, Reach::Stored));
     }
 
     #[test]
@@ -239,7 +293,7 @@ mod tests {
         assert_eq!(all_next(&mut w), Vec::<usize>::new());
         w.confirm(0);
         assert_eq!(all_next(&mut w), Vec::<usize>::new());
-        let published = w.finish(Reach::Stored);
+        let published = w.finish(0, Reach::Stored);
         assert_eq!((published.safe, published.fault.map(|f| f.kind)), (1, Some(FaultKind::TimedOut)));
     }
 
@@ -253,7 +307,7 @@ mod tests {
         assert_eq!(all_next(&mut w), [1]);
         w.confirm(1);
         assert_eq!(all_next(&mut w), Vec::<usize>::new());
-        let published = w.finish(Reach::Stored);
+        let published = w.finish(0, Reach::Stored);
         assert_eq!((published.safe, published.fault.map(|f| f.kind)), (2, Some(FaultKind::TooLarge)));
     }
 
@@ -264,7 +318,7 @@ mod tests {
         w.fail(2, fault(FaultKind::TooLarge));
         w.fail(3, fault(FaultKind::Unreachable));
         w.confirm(0);
-        let published = w.finish(Reach::Stored);
+        let published = w.finish(0, Reach::Stored);
         assert_eq!((published.safe, published.fault.map(|f| f.kind)), (1, Some(FaultKind::Unreachable)));
     }
 
@@ -276,7 +330,7 @@ mod tests {
         w.confirm(1);
         w.confirm(0);
         assert_eq!(all_next(&mut w), Vec::<usize>::new());
-        let published = w.finish(Reach::Stored);
+        let published = w.finish(0, Reach::Stored);
         assert_eq!((published.safe, published.fault.map(|f| f.kind)), (2, Some(FaultKind::Closed)));
     }
 
@@ -289,7 +343,42 @@ mod tests {
         assert_eq!(w.confirmed_beyond(), [2]);
         w.fail_all(&fault(FaultKind::Unreachable));
         assert_eq!(w.confirmed_beyond(), [2]);
-        let published = w.finish(Reach::Stored);
+        let published = w.finish(0, Reach::Stored);
         assert_eq!((published.safe, published.fault.map(|f| f.decision)), (1, Some(Decision::Retry)));
+    }
+
+    #[test]
+    fn more_may_follow_what_is_in_flight() {
+        for per_key in [1, 4] {
+            let mut w = window(&["a", "b", "c", "a"], 4, per_key);
+            let waits = if per_key == 1 { vec![0, 1, 2] } else { vec![0, 1, 2, 3] };
+            assert_eq!(all_next(&mut w), waits);
+            w.confirm(1);
+            assert_eq!(w.safe(), 0, "not without the first");
+            w.confirm(0);
+            assert_eq!((w.safe(), w.end()), (2, 4));
+            w.offer(["b", "a"].into_iter().map(ByteString::from));
+            assert_eq!(all_next(&mut w), if per_key == 1 { vec![3, 4] } else { vec![4, 5] });
+            for index in 2..5 {
+                w.confirm(index);
+            }
+            assert_eq!(all_next(&mut w), if per_key == 1 { vec![5] } else { vec![] });
+            w.fail(5, fault(FaultKind::Refused));
+            assert!(w.has_failed() && w.chains.len() <= 1 && w.messages.len() == 1);
+            let published = w.finish(2, Reach::Stored);
+            assert_eq!((published.safe, published.fault.map(|f| f.kind)), (3, Some(FaultKind::Refused)));
+        }
+    }
+
+    #[test]
+    fn what_is_confirmed_is_not_kept() {
+        let mut w = window(&[], 8, 1);
+        for round in 0..1_000 {
+            w.offer((0..8).map(|n| format!("call-{round}-{n}").into()));
+            for index in all_next(&mut w) {
+                w.confirm(index);
+            }
+            assert_eq!((w.safe(), w.messages.len(), w.chains.len()), (8 * (round + 1), 0, 0));
+        }
     }
 }

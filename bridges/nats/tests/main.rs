@@ -5,6 +5,7 @@ mod cluster;
 mod commands;
 mod conformance;
 mod faults;
+mod flight;
 mod found;
 mod hostile;
 mod jwt;

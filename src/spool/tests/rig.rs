@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::SystemTime};
 
-use amibus_contract::{Attributes, Bytes, Kind, Message, Topic};
+use amibus_contract::{Attribute, Attributes, Bytes, Kind, Message, Topic};
 
 use super::model::Model;
 use crate::spool::{
@@ -30,12 +30,12 @@ pub(super) fn message(body: Bytes) -> Option<Message> {
     let text = std::str::from_utf8(&body).ok()?;
     let sequence = text.split(':').nth(1)?;
     let topic = Topic::new("ami", Kind::Event, "pbx1", "X").ok()?;
-    let attributes = Attributes { sequence: Some(sequence.into()), ..Attributes::default() };
+    let attributes = Attributes::of([(Attribute::Sequence, sequence)]);
     Some(Message { topic, key: "k".into(), attributes, body })
 }
 
 pub(super) fn number(message: &Message) -> u64 {
-    message.attributes.sequence.as_deref().and_then(|text| text.parse().ok()).expect("a number")
+    message.attributes.sequence().and_then(|text| text.parse().ok()).expect("a number")
 }
 
 pub(super) fn decode() -> Decode {
@@ -81,7 +81,7 @@ impl Rig {
     pub(super) fn append(&self, salt: u64, size: usize) -> (u64, Bytes) {
         let identity = self.engine.identity;
         let make = |sequence| message(body(identity, sequence, salt, size)).expect("a message");
-        let message = self.engine.lock().append(true, make);
+        let message = self.engine.lock().append(true, make, Message::clone);
         self.accounted();
         (number(&message), message.body)
     }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Attributes, BoxFuture, Kind, Message, Reach, SharedBridge, Topic};
+use crate::{Attribute, Attributes, BoxFuture, Kind, Message, Reach, SharedBridge, Topic};
 
 pub use commands::{
     client_side_sees_and_asks, command_reaches_us_and_reply_goes_back, late_acknowledge_is_kept,
@@ -25,7 +25,10 @@ pub use faults::{
     close_delivers_what_it_accepted, oversized_first, oversized_last, oversized_middle, oversized_twice,
     server_away_at_start, server_restart_loses_nothing,
 };
-pub use order::{headers_keys_and_ids_arrive, order_within_a_key, outlets_do_not_disturb_each_other};
+pub use order::{
+    headers_keys_and_ids_arrive, order_within_a_key, outlets_do_not_disturb_each_other,
+    what_is_on_its_way_is_waited_for,
+};
 
 /// How long an observer may take to see what was published.
 pub const SEEN_WITHIN: Duration = Duration::from_secs(20);
@@ -111,16 +114,17 @@ pub fn message(prefix: &str, kind: Kind, server: &str, n: usize, keys: usize, pa
     let id = format!("{server}:conformance:{n}");
     let text = "x".repeat(pad);
     let body = format!(r#"{{"id":"{id}","n":{n},"key":"{key}","pad":"{text}"}}"#);
+    let correlation = if kind == Kind::Response { "order-1" } else { "" };
     Message {
-        attributes: Attributes {
-            id: id.into(),
-            kind: format!("ami.{}.Test", kind.as_str()).into(),
-            source: format!("/asterisk/{server}").into(),
-            subject: Some(key.as_str().into()),
-            time: "2026-11-20T15:00:00.123456Z".into(),
-            sequence: Some(format!("{n:020}").into()),
-            correlation: (kind == Kind::Response).then(|| "order-1".into()),
-        },
+        attributes: Attributes::of([
+            (Attribute::Id, &*id),
+            (Attribute::Type, &format!("ami.{}.Test", kind.as_str())),
+            (Attribute::Source, &format!("/asterisk/{server}")),
+            (Attribute::Subject, &key),
+            (Attribute::Time, "2026-11-20T15:00:00.123456Z"),
+            (Attribute::Sequence, &format!("{n:020}")),
+            (Attribute::Correlation, correlation),
+        ]),
         topic,
         key: key.into(),
         body: body.into(),
@@ -163,7 +167,8 @@ pub(crate) fn assert_order(seen: &[Seen], keys: usize) {
     }
 }
 
-/// Publishes all of `messages`, offering again what a retryable fault left; panics on any other fault.
+/// Publishes all of `messages` as a lane does: `batch` of them on their way, more as the first are safe, and after a
+/// retryable fault nothing new until all that was offered is safe; panics on any other fault.
 pub(crate) async fn publish_all(
     rig: &dyn Rig,
     outlet: &mut dyn crate::Outlet,
@@ -181,19 +186,26 @@ pub(crate) async fn publish_counting(
     batch: usize,
     seen: &AtomicUsize,
 ) {
-    let mut at = 0;
+    let (mut at, mut drains_until) = (0, 0);
     let mut faults = 0;
     while at < messages.len() {
-        let end = messages.len().min(at + batch);
-        let published = outlet.publish(&messages[at..end]).await;
+        let drains = at < drains_until;
+        let end = if drains { drains_until } else { messages.len().min(at + batch) };
+        let published = match drains {
+            true => outlet.publish(&messages[at..end]).await,
+            false => outlet.advance(&messages[at..end]).await,
+        };
         assert_eq!(published.reach, rig.abilities().reach, "the reach is not the promised one");
+        assert!(published.safe <= end - at, "more is safe than was offered");
         at += published.safe;
         let Some(fault) = published.fault else {
-            assert_eq!(at, end, "no fault, and yet not the whole batch is safe");
+            assert!(at == end || !drains, "no fault, and yet not the whole batch is safe");
+            assert!(published.safe > 0, "no fault, and yet nothing is safe");
             continue;
         };
         assert_eq!(fault.decision, crate::Decision::Retry, "unexpected fault: {fault}");
         faults += 1;
+        drains_until = end;
         seen.fetch_add(1, Ordering::Relaxed);
         assert!(faults < 600, "still failing after {faults} tries: {fault}");
         rig.sleep(Duration::from_millis(100)).await;

@@ -25,6 +25,22 @@ pub async fn order_within_a_key(rig: &dyn Rig) {
     assert!(observer.next(QUIET_FOR).await.is_none(), "more was seen than was published");
 }
 
+/// What is on its way may be waited for, together with what follows it: nothing is lost and nothing overtaken.
+pub async fn what_is_on_its_way_is_waited_for(rig: &dyn Rig) {
+    let mut observer = rig.observe(&[Kind::Event]).await;
+    let bridge = rig.bridge();
+    let mut outlet = bridge.outlet("pbx1").await.expect("an outlet");
+    let messages: Vec<Message> =
+        (0..3 * BATCH).map(|n| message(rig.prefix(), Kind::Event, "pbx1", n, KEYS, 300)).collect();
+    let begun = outlet.advance(&messages[..BATCH]).await;
+    assert!(begun.fault.is_none() && begun.safe > 0, "{begun:?}");
+    let rest = &messages[begun.safe..];
+    let ended = outlet.publish(rest).await;
+    assert_eq!((ended.safe, ended.fault), (rest.len(), None), "it answers for the whole");
+    assert_order(&collect(&mut *observer, messages.len()).await, KEYS);
+    assert_eq!(bridge.close(SEEN_WITHIN).await, 0);
+}
+
 /// Each kind goes to its own topic; key, attributes and id are what was given.
 pub async fn headers_keys_and_ids_arrive(rig: &dyn Rig) {
     let kinds = [Kind::Event, Kind::Link, Kind::Response];

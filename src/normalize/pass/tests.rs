@@ -1,0 +1,214 @@
+//! The pass beside the way that every message can go.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use amibus_ami::{Decoded, Decoder, Frame, Limits};
+use amibus_services::corpus::{corpus_names, recording};
+use proptest::{collection::vec, prelude::*, sample::Index};
+
+use super::Memo;
+use crate::normalize::{data, lines::Lines};
+
+/// Whether the pass took the message; fails where its result is another than that of the obvious way.
+fn takes(memo: &mut Memo, raw: &[u8]) -> Result<bool, TestCaseError> {
+    let frame = Frame::parse(raw);
+    let lines = Lines::of(frame);
+    let mut expected = Vec::new();
+    data::write(&lines, encoding_rs::UTF_8, &mut expected);
+    let Some((ids, data)) = memo.read(frame) else { return Ok(false) };
+    let said = raw.escape_ascii().to_string();
+    prop_assert_eq!(String::from_utf8_lossy(data), String::from_utf8_lossy(&expected), "{}", said);
+    prop_assert_eq!(ids, lines.ids, "{}", said);
+    Ok(true)
+}
+
+/// Every message of every recording, by the recording's name.
+static RECORDED: LazyLock<BTreeMap<String, Vec<Vec<u8>>>> =
+    LazyLock::new(|| corpus_names().into_iter().map(|name| (name.clone(), messages_of(&name))).collect());
+
+fn messages_of(name: &str) -> Vec<Vec<u8>> {
+    let recording = recording(name);
+    let mut decoder = match recording.notes.is_ami() {
+        true => Decoder::new(Limits::default()),
+        false => Decoder::without_banner(Limits::default()),
+    };
+    let (mut unread, mut messages) = (&*recording.s2c, Vec::new());
+    loop {
+        let used = match decoder.decode(unread).expect("within the limits") {
+            Decoded::Incomplete => return messages,
+            Decoded::Banner { consumed, .. } => consumed,
+            Decoded::Frame { frame, consumed } => {
+                messages.push(frame.raw().to_vec());
+                consumed
+            }
+        };
+        unread = &unread[used..];
+    }
+}
+
+#[test]
+fn recordings_are_usual() {
+    // One memo for all of them: what it keeps of one must not show in another.
+    let mut memo = Memo::new();
+    for (name, messages) in &*RECORDED {
+        let takes = |raw: &Vec<u8>| takes(&mut memo, raw).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let usual = messages.iter().map(takes).filter(|taken| *taken).count();
+        let usual_percent = match &**name {
+            "load500-22" => 94,
+            "lists-22" => 90,
+            "userevents-16" => 85,
+            _ => continue,
+        };
+        assert!(usual * 100 >= messages.len() * usual_percent, "{name}: {usual} of {}", messages.len());
+    }
+}
+
+#[test]
+fn what_is_unusual_is_left() {
+    let mut memo = Memo::new();
+    for (lines, usual) in [
+        ("Event: X", true),
+        ("Event: X\nChanVariable: A=1\nChanVariable: B=\\\"2\\\"\nExten: 1", true),
+        ("Event: X\nChanVariable: A=1\nChanVariable: B=\"2\"\nExten: 1", false),
+        ("Event: X\nChanVariable: A=1\nChanVariable: A=2", false),
+        ("Event: X\nChanVariable: A=1\nExten: 1\nChanVariable: B=2", false),
+        ("Event: X\nChanVariable: A", false),
+        ("Event: X\nMine: 1\nYours: 2", true),
+        ("Event: X\nMine: 1\nMine: 2", false),
+        ("Event: X\nExten:1", false),
+        ("Event: X\nno colon", false),
+        ("Event: X\n", false),
+        ("Event: X\n$order: 1", false),
+        ("Event: X\nCallerIDName: a \\\"b\\\" \u{e4}", true),
+        ("Event: X\nCallerIDName: it's", false),
+        ("event: X", false),
+        ("Response: Success\nMessage: x", true),
+        ("Response: Success\nEvent: OriginateResponse", false),
+        ("Response: Follows\nPrivilege: Command\nx: y--END COMMAND--", false),
+        ("Variable: 1", false),
+        ("", false),
+    ] {
+        let raw = lines.replace('\n', "\r\n");
+        let taken = takes(&mut memo, raw.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(taken, usual, "{lines}");
+    }
+}
+
+fn line() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop_oneof![
+        8 => prop::sample::select(&[
+            "Event", "Privilege", "Timestamp", "Channel", "ChannelStateDesc", "LocalOneConnectedLineNum", "Exten",
+            "Cause", "Priority", "CallerIDName", "ChanVariable", "DestChanVariable", "Variable", "Value", "UserEvent",
+            "Env", "Uniqueid", "Linkedid", "DestUniqueid", "Subtype", "Report1LSR", "ChanVariable(a;1)", "Mine", "$x",
+        ][..]).prop_map(|name| name.as_bytes().to_vec()),
+        1 => "[ -~\u{e4}]{0,12}".prop_map(String::into_bytes),
+    ];
+    let separator = prop_oneof![30 => Just(": "), 1 => Just(":"), 1 => Just("")];
+    let value = prop_oneof![
+        4 => "[A-Za-z0-9/.<>;@-]{0,40}".prop_map(String::into_bytes),
+        2 => "-?[0-9]{0,18}".prop_map(String::into_bytes),
+        2 => "[A-D]=[a-z'?\"\\\\=]{0,20}".prop_map(String::into_bytes),
+        1 => "(call|user|,){0,4}".prop_map(String::into_bytes),
+        1 => "[a-z%0-9\"\\\\'? \u{e4}\u{7f}\r\n\t]{0,20}".prop_map(String::into_bytes),
+        1 => vec(any::<u8>(), 0..20),
+    ];
+    (name, separator, value)
+        .prop_map(|(name, separator, value)| [&*name, separator.as_bytes(), &*value].concat())
+}
+
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop::sample::select(
+        &[
+            "Event: Hangup",
+            "Event: VarSet",
+            "Event: Status",
+            "Event: UserEvent",
+            "Event: OriginateResponse",
+            "Event: AsyncAGIExec",
+            "Event: PresenceStateChange",
+            "Event: QueueEntry",
+            "Event: \u{e4}\"",
+            "Response: Success",
+            "Response: Follows",
+            "Event:X",
+            "Mine: 1",
+        ][..],
+    );
+    (first, vec(line(), 0..12)).prop_map(|(first, lines)| {
+        let mut raw = first.as_bytes().to_vec();
+        for line in lines {
+            raw.extend_from_slice(b"\r\n");
+            raw.extend_from_slice(&line);
+        }
+        raw
+    })
+}
+
+/// What may happen to a recorded message.
+#[derive(Clone, Debug)]
+enum Change {
+    /// Another byte in one place.
+    Byte(Index, u8),
+    /// Some bytes are not there.
+    Cut(Index, usize),
+    /// A line comes once more, in another place.
+    Line(Index, Index),
+}
+
+impl Change {
+    fn any() -> impl Strategy<Value = Self> {
+        const BYTES: &[u8] = b"\r\n:\"\\'?=,%$ \0\t\x7f\x80\xc3\xa4\xffA0-<";
+        prop_oneof![
+            3 => (any::<Index>(), prop::sample::select(BYTES)).prop_map(|(at, byte)| Self::Byte(at, byte)),
+            1 => (any::<Index>(), 1..6_usize).prop_map(|(at, bytes)| Self::Cut(at, bytes)),
+            2 => any::<(Index, Index)>().prop_map(|(from, to)| Self::Line(from, to)),
+        ]
+    }
+
+    fn of(&self, raw: &[u8]) -> Vec<u8> {
+        let mut changed = [raw, b"\r\n"].concat();
+        match self {
+            Self::Byte(at, byte) => changed[at.index(raw.len().max(1))] = *byte,
+            Self::Cut(at, bytes) => {
+                let at = at.index(raw.len().max(1));
+                changed.drain(at..(at + bytes).min(raw.len()).max(at));
+            }
+            Self::Line(from, to) => {
+                let mut lines: Vec<&[u8]> = changed.split_inclusive(|byte| *byte == b'\n').collect();
+                let line = lines[from.index(lines.len())];
+                lines.insert(to.index(lines.len() + 1), line);
+                changed = lines.concat();
+            }
+        }
+        changed.truncate(changed.len() - 2);
+        changed
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_pass_writes_what_the_obvious_way_writes(messages in vec(message(), 1..6)) {
+        let mut memo = Memo::new();
+        for raw in &messages {
+            takes(&mut memo, raw)?;
+        }
+        for raw in messages.iter().rev() {
+            takes(&mut memo, raw)?;
+        }
+    }
+
+    #[test]
+    fn recorded_messages_that_were_changed_are_the_same_too(
+        picks in vec((any::<(Index, Index)>(), vec(Change::any(), 1..4)), 8),
+    ) {
+        let mut memo = Memo::new();
+        let recordings: Vec<_> = RECORDED.values().filter(|messages| !messages.is_empty()).collect();
+        for ((recording, message), changes) in picks {
+            let messages = recordings[recording.index(recordings.len())];
+            let raw = &messages[message.index(messages.len())];
+            takes(&mut memo, raw)?;
+            let changed = changes.iter().fold(raw.clone(), |raw, change| change.of(&raw));
+            takes(&mut memo, &changed)?;
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The table of header names: what each means, and how it stands on the wire and in JSON, ready to be compared and copied.
+
+use std::sync::LazyLock;
+
+use super::{
+    block::Padded,
+    fields::{self, Form, Rule},
+};
+
+/// Header names that [`Table`] can hold at most; ids stay below.
+pub(crate) const MAX_NAMES: usize = 1280;
+/// A power of two, so that the table stays at most one third full.
+const SLOTS: usize = 4096;
+
+pub(crate) static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
+
+/// A name of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    pub(crate) rule: Rule,
+    /// `Name: `, as a line begins.
+    line: Padded,
+    /// `,"Name":"`, as a member of `data` begins.
+    pub(crate) member: Padded,
+    /// Bytes of that where the values are of the form that the table gives.
+    own_key: usize,
+}
+
+/// Open addressing over a hash of the length and the outer bytes of a name.
+pub(crate) struct Table {
+    slots: Box<[Slot]>,
+    /// The names, each at its id; the first is none.
+    names: Vec<Name>,
+}
+
+/// The place of one name; free while its id is 0.
+#[derive(Clone, Copy)]
+struct Slot {
+    /// What [`ends`] says of the name. Up to sixteen bytes, that and the length are all of it.
+    ends: (u64, u64),
+    name: &'static [u8],
+    id: u16,
+}
+
+const FREE: Slot = Slot { ends: (0, 0), name: b"", id: 0 };
+
+impl Table {
+    fn new() -> Self {
+        let mut table = Self { slots: vec![FREE; SLOTS].into(), names: Vec::with_capacity(MAX_NAMES) };
+        table.names.extend(Name::new("", fields::UNKNOWN));
+        for (name, form, role) in fields::listed() {
+            let id = u16::try_from(table.names.len()).unwrap_or(0);
+            let ready = Name::new(&name, Rule { id, form, role });
+            table.names.push(ready.expect("no listed name is longer than a Padded"));
+            table.insert(name, id);
+        }
+        assert!(table.names.len() <= MAX_NAMES, "MAX_NAMES is too small");
+        table
+    }
+
+    fn insert(&mut self, name: String, id: u16) {
+        let ends = ends(name.as_bytes());
+        let free = |slot: &usize| self.slots.get(*slot).is_some_and(|slot| slot.id == 0);
+        let place = probe(name.len(), ends).find(free);
+        if let Some(slot) = place.and_then(|slot| self.slots.get_mut(slot)) {
+            // The table is made once and stays.
+            *slot = Slot { ends, name: name.leak().as_bytes(), id };
+        }
+    }
+
+    /// The name of that id.
+    #[inline(always)]
+    pub(crate) fn listed(&self, id: u16) -> Option<&Name> {
+        self.names.get(usize::from(id)).filter(|name| name.rule.id != 0)
+    }
+
+    /// The name that is exactly that.
+    #[inline(always)]
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&Name> {
+        let ends = ends(name);
+        for slot in probe(name.len(), ends) {
+            let slot = self.slots.get(slot)?;
+            if slot.id == 0 {
+                return None;
+            }
+            let same = slot.ends == ends && slot.name.len() == name.len();
+            if same && (name.len() <= 16 || slot.name == name) {
+                return self.listed(slot.id);
+            }
+        }
+        None
+    }
+}
+
+impl Name {
+    fn new(name: &str, rule: Rule) -> Option<Self> {
+        let line = Padded::new(format!("{name}: ").as_bytes())?;
+        let member = Padded::new(format!(",\"{name}\":\"").as_bytes())?;
+        Some(Self { rule, line, member, own_key: member.len() - usize::from(!rule.form.is_quoted()) })
+    }
+
+    /// Whether the first line of `text` has that name, and a blank after its colon.
+    #[inline(always)]
+    pub(crate) fn begins(&self, text: &[u8]) -> bool {
+        self.line.begins(text)
+    }
+
+    /// Bytes of `member` before a value of that form: with the quote, or without.
+    #[inline(always)]
+    pub(crate) fn key_bytes(&self, form: Form) -> usize {
+        if form == self.rule.form { self.own_key } else { self.member.len() - usize::from(!form.is_quoted()) }
+    }
+
+    /// Bytes of the name.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.line.len() - ": ".len()
+    }
+}
+
+/// The first and the last eight bytes of a name, which may overlap; of a shorter one, all of it in the first word.
+#[inline]
+fn ends(name: &[u8]) -> (u64, u64) {
+    if let (Some(head), Some(tail)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        return (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
+    }
+    if let (Some(head), Some(tail)) = (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        return (u64::from(u32::from_le_bytes(*head)) | u64::from(u32::from_le_bytes(*tail)) << 32, 0);
+    }
+    (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
+}
+
+#[inline]
+fn probe(length: usize, (head, tail): (u64, u64)) -> impl Iterator<Item = usize> + use<> {
+    let mut hash = (length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    hash = (hash ^ head).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    hash = (hash ^ hash >> 29 ^ tail).wrapping_mul(0x94D0_49BB_1331_11EB);
+    let start = usize::try_from(hash >> 48).unwrap_or(0);
+    (0..SLOTS).map(move |step| (start + step) % SLOTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_again_and_only_once() {
+        let names: Vec<_> = TABLE.slots.iter().filter(|slot| slot.id != 0).collect();
+        for slot in &names {
+            let name = String::from_utf8_lossy(slot.name);
+            let found = TABLE.get(slot.name).expect("listed");
+            assert_eq!(found.rule.id, slot.id, "{name} is in two lists");
+            assert_eq!(found.len(), slot.name.len());
+            assert!(found.begins(format!("{name}: x").as_bytes()), "{name}");
+            assert!(!found.begins(format!("{name}:x").as_bytes()), "{name}");
+        }
+        assert_eq!(names.len() + 1, TABLE.names.len());
+        assert!(names.len() > 800 && names.len() < SLOTS / 3);
+    }
+}
