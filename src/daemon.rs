@@ -23,6 +23,7 @@ use crate::{
         engine::{self, Nowhere},
         finals::Finals,
         journal::Journal,
+        left_behind::ASKED_AGAIN_WITHIN,
         pace::{Keeper, Pacer},
         policy::Policy,
         shared::Shared,
@@ -222,6 +223,8 @@ impl Daemon {
         self.inlets.spawn(Arc::clone(&engine).look_up(calls, self.stop.clone()));
         self.inlets.spawn(Arc::clone(&engine).keep_logs(self.stop.clone()));
         self.inlets.spawn(Arc::clone(&engine).release_unsent(self.stop.clone()));
+        let asked_again_within = config.command.default_deadline.max(ASKED_AGAIN_WITHIN);
+        self.inlets.spawn(Arc::clone(&engine).end_left_behind(asked_again_within, self.stop.clone()));
         self.inlets.spawn(Arc::clone(&engine).release_left(self.stop.clone()));
         let scope = Scope { prefix: config.prefix.clone(), servers: names };
         for bus in config.buses.iter().filter(|bus| bus.takes_commands()) {

@@ -36,8 +36,9 @@ use super::{
 const BEGUN_AFTER_STOP: Duration = Duration::from_secs(5);
 /// For how long after it was asked a begin is taken as ours: less than a bus waits for a process that stands still.
 const BEGIN_HOLDS: Duration = Duration::from_secs(2);
-/// For how long after that a command may lie in a queue on the way to the socket: both together are less, too.
-pub(super) const BEGUN_WRITTEN_WITHIN: Duration = Duration::from_secs(2);
+/// For how long after that a command may lie in a queue on the way to the socket: both together are less, too. And it is
+/// less than the 2 s that a bus gives what was begun to end, before another one gets it.
+pub(super) const BEGUN_WRITTEN_WITHIN: Duration = Duration::from_secs(1);
 /// What the sender is told of a command that somebody else may have run.
 const BEGUN_BEFORE: &str = "an amibus had begun to send it, and its outcome was not acknowledged";
 

@@ -98,6 +98,18 @@ impl Hold<'_> {
         Err(self.restless())
     }
 
+    /// Writes the entry anew where it is ours and the command has not ended: one that a process before this one made
+    /// too.
+    pub(super) async fn renew(&self) -> Result<(), Fault> {
+        if self.taken().is_none() {
+            self.look().await?;
+        }
+        if self.taken().is_some() {
+            self.refresh().await?;
+        }
+        Ok(())
+    }
+
     /// Makes sure that our claim stands for a while from now on: what comes before the socket may have taken its time.
     /// Answers whether it is ours.
     pub(super) async fn fresh(&self) -> Result<bool, Fault> {
@@ -214,7 +226,7 @@ impl Hold<'_> {
     }
 
     fn renewal(&self) -> Duration {
-        self.shared.takeover() / REFRESHES_PER_TAKEOVER
+        renewal(self.shared)
     }
 
     async fn refresh(&self) -> Result<bool, Fault> {
@@ -320,6 +332,11 @@ impl Hold<'_> {
         let text = format!("the claim of {:?} changes faster than it can be changed", self.owned.id);
         Fault::new(FaultKind::TimedOut, text)
     }
+}
+
+/// How often the owner of an entry writes it anew.
+pub(super) fn renewal(shared: &Shared) -> Duration {
+    shared.takeover() / REFRESHES_PER_TAKEOVER
 }
 
 /// Claims a command just before it is recorded as being sent, where claims are shared.

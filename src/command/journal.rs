@@ -4,7 +4,7 @@
 //!
 //! | state | what is known | found so after a crash |
 //! |---|---|---|
-//! | `claimed` | never sent | run it when the bus delivers it again; forgotten where no bus does |
+//! | `claimed` | never sent | claimed anew when its bus delivers it again, or its requester asks again |
 //! | `sending` | the socket write began, the outcome is open | outcome `unknown`, never sent again |
 //! | `done` | its outcome | the same outcome is answered again |
 //!
@@ -120,6 +120,8 @@ pub struct Open {
 pub struct Journal {
     connection: Mutex<Connection>,
     max_age: Duration,
+    /// Milliseconds since 1970.
+    opened_at: i64,
     /// Held while the journal is open.
     _lock: File,
     claims: std::sync::atomic::AtomicU64,
@@ -134,7 +136,13 @@ impl Journal {
         let lock = lock(&path.with_extension(LOCK_SUFFIX))?;
         let mut connection = Connection::open(path)?;
         schema::prepare(&mut connection)?;
-        Ok(Self { connection: Mutex::new(connection), max_age, _lock: lock, claims: 0.into() })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            max_age,
+            opened_at: now(),
+            _lock: lock,
+            claims: 0.into(),
+        })
     }
 
     /// Claims an id, durably. Commands without an outcome that are `claimed` may be claimed again: the process
@@ -163,7 +171,9 @@ impl Journal {
         let added = connection
             .prepare_cached(
                 "INSERT INTO command (id, payload_hash, server, action, sender, state, claimed_at, durable, nonce)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'claimed', ?6, ?7, lower(hex(randomblob(16)))) ON CONFLICT DO NOTHING",
+             VALUES (?1, ?2, ?3, ?4, ?5, 'claimed', ?6, ?7, lower(hex(randomblob(16))))
+             ON CONFLICT DO UPDATE SET claimed_at = excluded.claimed_at, durable = max(durable, excluded.durable)
+             WHERE state = 'claimed' AND payload_hash = excluded.payload_hash",
             )?
             .execute(params![
                 id,
@@ -171,7 +181,7 @@ impl Journal {
                 command.server,
                 command.action,
                 sender,
-                now(),
+                now().max(self.opened_at),
                 durable
             ])?;
         if added == 1 {
@@ -314,20 +324,55 @@ impl Journal {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Commands that a dead process had claimed and not begun to send, and that nobody delivers again. For the start,
-    /// before any command is taken.
+    /// Has the commands that a dead process had claimed and not begun to send, and that no bus delivers again, told from those
+    /// that are claimed from now on, whatever its clock was. For the start, before any command is taken.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn leave_behind(&self) -> Result<(), JournalError> {
+        self.lock().execute(
+            "UPDATE command SET claimed_at = ?1 - 1 WHERE state = 'claimed' AND durable = 0 AND claimed_at >= ?1",
+            [self.opened_at],
+        )?;
+        Ok(())
+    }
+
+    /// The ids of those of them that were not claimed anew since, in their order, from behind `after` on.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub fn left_behind(&self, limit: usize) -> Result<Vec<Open>, JournalError> {
+    pub fn left_behind(&self, after: &str, limit: usize) -> Result<Vec<String>, JournalError> {
+        let connection = self.lock();
+        let mut find = connection.prepare_cached(
+            "SELECT id FROM command WHERE state = 'claimed' AND durable = 0 AND claimed_at < ?1 AND id > ?2
+             ORDER BY id LIMIT ?3",
+        )?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = find.query_map(params![self.opened_at, after, limit], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// One of them, if it still is.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn one_left_behind(&self, id: &str) -> Result<Option<Open>, JournalError> {
         let connection = self.lock();
         let mut find = connection.prepare_cached(
             "SELECT id, server, action, sender, sent_at, response, claimed_at, durable, log_from FROM command
-             WHERE state = 'claimed' AND durable = 0 LIMIT ?1",
+             WHERE id = ?1 AND state = 'claimed' AND durable = 0 AND claimed_at < ?2",
         )?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = find.query_map([limit], open)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        Ok(find.query_row(params![id, self.opened_at], open).optional()?)
+    }
+
+    /// Forgets what a dead process had claimed and not begun to send, and what its bus delivers again: it is claimed anew
+    /// then, maybe by another amibus. For the start, before any command is taken.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn forget_claimed(&self) -> Result<(), JournalError> {
+        self.lock().execute("DELETE FROM command WHERE state = 'claimed' AND durable = 1", [])?;
+        Ok(())
     }
 
     fn remove_old_at_times(&self) -> Result<(), JournalError> {

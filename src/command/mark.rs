@@ -33,7 +33,8 @@ impl Marks<'_> {
     pub(super) async fn sending(&self, call: Call) -> Result<(), NotBegun> {
         claim(self.hold).await?;
         if let Some(begin) = &self.begin {
-            begin.begin(self.id).await?;
+            // The bus may have kept it all the same, and not have been heard any more.
+            begin.begin(self.id).await.inspect_err(|_| self.not_begun())?;
         }
         failpoint::hit("shared_claimed");
         let (id, Call { channel_id, pace }) = (self.id.to_owned(), call);
@@ -146,6 +147,21 @@ mod tests {
         let later = Instant::now() + Duration::from_secs(60);
         assert!(marks.write_by(later) <= Instant::now() + BEGUN_WRITTEN_WITHIN);
         assert_eq!(Marks { begin: None, ..marks }.write_by(later), later);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_kept_as_begun_and_not_heard_of_before_amibus_leaves_is_taken_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (engine, _spool) = testing::engine(dir.path());
+        let (bus, stop) = (Arc::new(Begins::default()), CancellationToken::new());
+        bus.silence();
+        stop.cancel();
+        let record: Arc<dyn Begin> = bus.clone();
+        let server = engine.servers.get("pbx1").expect("configured");
+        let begin = Some(Beginning::of(&record, None, &stop));
+        let marks = Marks { engine: &engine, server, id: "a", hold: None, begin };
+        assert!(matches!(marks.sending(Call::default()).await, Err(NotBegun::Left)));
+        assert_eq!((bus.asked(), bus.is_begun()), (1, false), "nothing was sent, and the bus may know");
     }
 
     /// How many commands are marked as being sent.

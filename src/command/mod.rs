@@ -23,6 +23,8 @@
 //! | `follow` | a command that another amibus has |
 //! | `adopt` | the outcome that all share, into the own journal |
 //! | `release` | shared claims of what was never sent, given back |
+//! | [`left_behind`] | requests that were never sent, and may be asked again |
+//! | `renew` | shared claims of a dead process, while their outcomes are looked for |
 //! | `begun` | a command that its bus knows as begun |
 //! | [`finals`] | what became of an Originate |
 //! | [`response`] | the one terminal outcome, and its message |
@@ -45,6 +47,7 @@ mod hold;
 pub mod journal;
 mod json;
 mod late;
+pub mod left_behind;
 pub mod look;
 mod mark;
 mod moment;
@@ -56,6 +59,7 @@ mod publish;
 mod record;
 pub mod recover;
 mod release;
+mod renew;
 pub mod response;
 mod search;
 mod send;

@@ -7,8 +7,8 @@
 //! | another Originate | looked up by its ChannelId, in the spool and among the live channels: `executed`, with the event that proves it; else `unknown` |
 //! | anything else | `unknown`: nobody can tell |
 //!
-//! What it had only claimed was not sent: it runs when it is delivered again, and where nobody does that, it is told and
-//! forgotten.
+//! What it had only claimed was not sent. Where its bus delivers it again, here or to another amibus, it is claimed anew and
+//! runs; where its requester would have to ask again, that is waited for (`left_behind.rs`).
 //!
 //! An Originate's look-up waits for its server, so it goes on beside the first commands. The same id delivered again
 //! meanwhile waits for it.
@@ -26,7 +26,7 @@ use super::{
     audit,
     engine::{Engine, RECORD_RETRY, Server},
     error::{Code, CommandError},
-    journal::{JournalError, Open},
+    journal::{Journal, JournalError, Open},
     response::Response,
     search::Search,
     shared::Ending,
@@ -135,7 +135,6 @@ impl Engine {
             self.blocking(move |journal| journal.log_ends(&name, next)).await?;
         }
         self.publish_recorded().await?;
-        self.release_left_behind().await?;
         let (mut count, mut calls, mut after) = (0, Calls::default(), String::new());
         loop {
             let behind = after.clone();
@@ -159,6 +158,11 @@ impl Engine {
                 }
             }
         }
+        if self.shared.is_none() {
+            // Where claims are shared, their nonces are needed to give them back first.
+            self.blocking(Journal::forget_claimed).await?;
+        }
+        self.blocking(Journal::leave_behind).await?;
         // Whoever asks for one of them waits from now on.
         self.looking_up.send_replace(calls.0.values().flatten().map(|call| call.id.clone()).collect());
         Ok((count, calls))
@@ -171,7 +175,9 @@ impl Engine {
         for (name, calls) in calls.0 {
             let (engine, stop) = (Arc::clone(&self), stop.clone());
             servers.spawn(async move {
-                stop.run_until_cancelled(engine.look_up_on(&name, calls)).await;
+                let ids = calls.iter().map(|call| call.id.clone()).collect();
+                let looking = engine.renewing(ids, engine.look_up_on(&name, calls));
+                stop.run_until_cancelled(looking).await;
             });
         }
         while let Some(ended) = servers.join_next().await {
@@ -204,7 +210,7 @@ impl Engine {
     }
 
     /// The evidence first, of all of them: calls end meanwhile, and with them what tells of them. To record and tell an
-    /// outcome takes its time.
+    /// outcome takes its time, so what is known already is told beside that: the search may wait for the server.
     async fn look_up_on(&self, name: &str, calls: Vec<Open>) {
         let (ended, open) = self.known(calls).await;
         let Some(server) = self.servers.get(name) else {
@@ -213,8 +219,7 @@ impl Engine {
             return self.tell(None, open.map(|(response, call)| (call, response)).collect()).await;
         };
         let mut search = Search::new(self, name, server, open);
-        search.once().await;
-        self.tell(Some(server), ended).await;
+        tokio::join!(search.once(), self.tell(Some(server), ended));
         self.tell(Some(server), search.found()).await;
         search.once_more().await;
         self.tell(Some(server), search.found()).await;
@@ -256,33 +261,6 @@ impl Engine {
         self.looking_up.send_modify(|ids| {
             ids.remove(&call.id);
         });
-    }
-
-    /// Forgets the commands that were never sent and that nobody delivers again. Where claims are shared, our nonce is
-    /// needed to give them back first: [`Engine::release_unsent`] does both.
-    async fn release_left_behind(&self) -> Result<(), JournalError> {
-        while self.shared.is_none() {
-            let left = self.blocking(|journal| journal.left_behind(RECOVERED_AT_ONCE)).await?;
-            if left.is_empty() {
-                break;
-            }
-            for one in left {
-                self.forget_unsent(one).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells of a command that was never sent and that nobody delivers again, and forgets it: whoever sent it may send it
-    /// again under its id.
-    pub(super) async fn forget_unsent(&self, one: Open) -> Result<(), JournalError> {
-        let error = CommandError::new(Code::Unavailable, "amibus was ended before it was sent");
-        let response = Response::of_error(Some(one.id.clone()), &one.server, &one.action, error);
-        let server = self.servers.get(&one.server);
-        let message = self.append(server, &response);
-        self.written(server, &message).await;
-        audit::recovered(one.sender.as_deref(), &response);
-        self.blocking(move |journal| journal.release(&one.id)).await.map(drop)
     }
 
     /// Agrees on the outcome with the other amibus, where claims are shared. Answers the one that counts instead of ours.

@@ -45,8 +45,8 @@ impl Left {
 }
 
 impl Engine {
-    /// Gives back the claims that a process before this one shared and never sent, and forgets those of them that no bus
-    /// delivers again. At `stop` the rest is left: whoever comes upon one waits for the takeover time.
+    /// Gives back the claims that a process before this one shared and never sent. At `stop` the rest is left: whoever comes
+    /// upon one waits for the takeover time.
     pub async fn release_unsent(self: Arc<Self>, stop: CancellationToken) {
         if self.shared.is_none() {
             return;
@@ -118,7 +118,7 @@ impl Engine {
     }
 
     /// What becomes of a command that was never sent here, by what stood, or stands, under its id. What its bus delivers
-    /// again is claimed anew then, here or elsewhere.
+    /// again is claimed anew then, here or elsewhere; what its requester may ask for again stays claimed in the journal.
     async fn given_back(
         &self,
         one: Open,
@@ -132,12 +132,12 @@ impl Engine {
                 self.ended_elsewhere(&one, &ending).await;
                 Ok(())
             }
-            Seen::Free | Seen::Ours(_) if !one.durable && !answered => self.forget_unsent(one).await,
+            Seen::Free | Seen::Ours(_) if !one.durable && !answered => Ok(()),
             _ => self.blocking(move |journal| journal.release(&one.id)).await.map(drop),
         }
     }
 
-    async fn ended_elsewhere(&self, one: &Open, ending: &Ending) {
+    pub(super) async fn ended_elsewhere(&self, one: &Open, ending: &Ending) {
         let tell = || audit::recovered_elsewhere(one, ending);
         self.adopt(self.servers.get(&one.server), &one.id, &one.action, ending, tell).await;
     }

@@ -84,7 +84,7 @@ pub(super) enum NotBegun {
 
 /// What became of one try.
 enum Attempt<'a> {
-    /// It was handed to the session, if not for certain written.
+    /// It was written, or may have been.
     Made(Turn<'a>, Option<oneshot::Receiver<OwnedFrame>>, Result<Reply, ActionFailure>),
     /// No byte of it was written, and it may wait for the next one.
     Again,
@@ -126,12 +126,11 @@ impl Errand<'_> {
             failpoint::hit("answered");
         }
         let writer = &self.server.writer;
-        let unsent = sent.as_ref().is_err_and(never_written);
         let mut response = match sent {
             Ok(reply) => Response::of_reply(self.id, self.command, writer, &reply).bounded(),
             Err(failure) => Response::of_failure(self.id, self.command, writer, failure),
         };
-        if unsent || response.outcome == Outcome::Refused {
+        if response.outcome == Outcome::Refused {
             turn.take_back();
         } else {
             // Its call counts from now on until its channel hangs up.
@@ -167,15 +166,21 @@ impl Errand<'_> {
             return Attempt::Ended(self.not_begun(why));
         }
         failpoint::hit("sending_recorded");
-        let late = || Attempt::Ended(Ended::Sent(self.failed(deadline_passed(self.command))));
-        if until(deadline, turn.write()).await.is_none() {
+        if let Err(why) = self.counted(&mut turn, marks).await {
             turn.take_back();
-            return late();
+            return match why {
+                Hindered::Error(error) => Attempt::Ended(Ended::Sent(self.failed(error))),
+                Hindered::Stopped => {
+                    marks.step_back().await;
+                    Attempt::Ended(Ended::Stopped)
+                }
+            };
         }
         if let Err(why) = marks.still_ours().await {
             turn.take_back();
             return Attempt::Ended(self.not_begun(why));
         }
+        let late = || Attempt::Ended(Ended::Sent(self.failed(deadline_passed(self.command))));
         // All of that took its time: nothing is sent too late.
         if passed(deadline) || self.overdue() {
             turn.take_back();
@@ -190,11 +195,29 @@ impl Errand<'_> {
                 turn.take_back();
                 late()
             }
-            Err(failure) if never_written(&failure) && self.may_wait => {
+            Err(failure) if never_written(&failure) => {
                 turn.take_back();
-                Attempt::Again
+                if self.may_wait {
+                    return Attempt::Again;
+                }
+                // Its id is free again: the same command may come from a bus that lets it wait.
+                marks.step_back().await;
+                let writer = &self.server.writer;
+                Attempt::Ended(Ended::Unsent(Response::of_failure(self.id, self.command, writer, failure)))
             }
             sent => Attempt::Made(turn, finals, sent),
+        }
+    }
+
+    /// Waits until its turn counts as one to write. What its bus keeps as begun does not wait once it is to be left: whoever
+    /// has it next would be told so.
+    async fn counted(&self, turn: &mut Turn<'_>, marks: &Marks<'_>) -> Result<(), Hindered> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled(), if marks.begin.is_some() => Err(Hindered::Stopped),
+            counted = until(self.deadline, turn.write()) => {
+                counted.ok_or_else(|| deadline_passed(self.command).into())
+            }
         }
     }
 

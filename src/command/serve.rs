@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use amibus_contract::{Inlet, Request, Scope, SharedBridge};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
@@ -21,6 +24,8 @@ const MAX_HELD_BYTES: usize = 64 * 1024 * 1024;
 const INLET_RETRY_MIN: Duration = Duration::from_millis(250);
 /// The longest wait after an inlet that could not be opened.
 const INLET_RETRY_MAX: Duration = Duration::from_secs(10);
+/// How long an inlet has to last for the first wait to be that short again.
+const INLET_LASTS: Duration = Duration::from_secs(30);
 /// The pause after an inlet that cannot go on.
 const INLET_RETRY: Duration = Duration::from_secs(30);
 
@@ -100,11 +105,14 @@ impl Engine {
                 None | Some(Ok(None)) => break,
                 Some(Ok(Some(inlet))) => {
                     info!(bus, "taking commands");
+                    let opened = Instant::now();
                     self.take_from(inlet, &taking).await;
                     if stop.is_cancelled() {
                         break;
                     }
-                    pause = INLET_RETRY_MIN;
+                    if opened.elapsed() >= INLET_LASTS {
+                        pause = INLET_RETRY_MIN;
+                    }
                     warn!(bus, retry_in = ?pause, "what commands are taken from has closed; it is opened anew");
                 }
                 Some(Err(fault)) => warn!(bus, %fault, retry_in = ?pause, "commands cannot be taken yet"),
@@ -158,6 +166,8 @@ impl Engine {
 mod tests {
     use amibus_contract::{BoxFuture, Bridge, Client, Fault, FaultKind, Outlet, Reach};
 
+    use tokio::task::JoinHandle;
+
     use super::*;
     use crate::{command::testing, metrics::Metrics};
 
@@ -175,10 +185,10 @@ mod tests {
         assert_eq!(*held.0.borrow(), 0);
     }
 
-    /// A bus whose first inlet closes by itself.
-    #[derive(Default)]
+    /// A bus whose first inlets close by themselves.
     struct Closing {
         opened: watch::Sender<u32>,
+        close: u32,
     }
 
     struct Opened {
@@ -212,7 +222,8 @@ mod tests {
         }
         fn inlet<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
             self.opened.send_modify(|opened| *opened += 1);
-            let inlet: Box<dyn Inlet> = Box::new(Opened { closes: *self.opened.borrow() == 1 });
+            let closes = *self.opened.borrow() <= self.close;
+            let inlet: Box<dyn Inlet> = Box::new(Opened { closes });
             Box::pin(async { Ok(Some(inlet)) })
         }
         fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
@@ -226,14 +237,35 @@ mod tests {
         }
     }
 
+    /// A bus of which so many inlets close by themselves, and who takes from it.
+    fn closing(engine: Arc<Engine>, close: u32, stop: &CancellationToken) -> (Arc<Closing>, JoinHandle<()>) {
+        let bridge = Arc::new(Closing { opened: watch::Sender::default(), close });
+        let scope = Scope { prefix: "ami".to_owned(), servers: Vec::new() };
+        let metrics = Metrics::default().bus("test");
+        let serving = engine.serve(bridge.clone(), scope, metrics, stop.clone(), stop.clone());
+        (bridge, tokio::spawn(serving))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_closes_at_once_each_time_is_opened_ever_less_often() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (engine, _spool) = testing::engine(dir.path());
+        let stop = CancellationToken::new();
+        let (bridge, serving) = closing(engine, u32::MAX, &stop);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let opened = *bridge.opened.borrow();
+        // At 0, 0.25, 0.75, 1.75, 3.75, 7.75, 15.75 s, and every 10 s from then on.
+        assert!((8..=12).contains(&opened), "{opened} times in a minute");
+        stop.cancel();
+        tokio::time::timeout(INLET_RETRY_MAX, serving).await.expect("in time").expect("no panic");
+    }
+
     #[tokio::test]
     async fn what_closes_by_itself_is_opened_anew_until_the_end() {
         let dir = tempfile::tempdir().expect("a directory");
         let (engine, _spool) = testing::engine(dir.path());
-        let (bridge, stop) = (Arc::new(Closing::default()), CancellationToken::new());
-        let scope = Scope { prefix: "ami".to_owned(), servers: Vec::new() };
-        let metrics = Metrics::default().bus("test");
-        let serving = tokio::spawn(engine.serve(bridge.clone(), scope, metrics, stop.clone(), stop.clone()));
+        let stop = CancellationToken::new();
+        let (bridge, serving) = closing(engine, 1, &stop);
         let mut opened = bridge.opened.subscribe();
         let again = tokio::time::timeout(INLET_RETRY_MAX, opened.wait_for(|opened| *opened == 2)).await;
         assert!(again.is_ok_and(|again| again.is_ok()));

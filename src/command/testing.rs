@@ -85,6 +85,7 @@ pub(super) fn engine(dir: &Path) -> (Arc<Engine>, Arc<Spool>) {
 pub(super) struct Begins {
     before: bool,
     refuses: AtomicBool,
+    is_silent: AtomicBool,
     begun: AtomicBool,
     asked: AtomicU32,
 }
@@ -98,6 +99,11 @@ impl Begins {
     /// From now on it is somebody else's.
     pub(super) fn refuse(&self) {
         self.refuses.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on it keeps what it is asked to, and its answer is lost.
+    pub(super) fn silence(&self) {
+        self.is_silent.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_begun(&self) -> bool {
@@ -119,6 +125,9 @@ impl Begin for Begins {
         let refused = self.refuses.load(Ordering::Relaxed);
         if !refused {
             self.begun.store(true, Ordering::Relaxed);
+        }
+        if self.is_silent.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
         }
         let gone = || Fault::new(FaultKind::Refused, "gone");
         Box::pin(std::future::ready(if refused { Err(gone()) } else { Ok(()) }))

@@ -11,6 +11,7 @@ use std::{
 use amibus::command::Code;
 use amibus_contract::{Begin, BoxFuture, Decision, Fault, FaultKind};
 use amibus_sim::{Sim, SimOptions};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     bench::{Bench, request_of},
@@ -22,15 +23,17 @@ const OTHER: &str = r#"{"server":"pbx1","action":"UserEvent","id":"other","field
 const READS: &str = r#"{"server":"pbx1","action":"Ping","id":"reads"}"#;
 
 /// What the bus answers to a begin.
-#[derive(Clone, Copy)]
-enum Answer {
+#[derive(Clone)]
+pub(super) enum Answer {
     Kept,
+    /// And that it takes the command away.
+    KeptAndGone(CancellationToken),
     NotOurs,
     Never,
 }
 
 /// What the bus keeps of one command.
-struct Kept {
+pub(super) struct Kept {
     before: bool,
     answer: Answer,
     /// How many actions Asterisk had got when it was asked to keep it, and how often it was.
@@ -41,13 +44,17 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(bench: &Bench, before: bool, answer: Answer) -> Arc<Self> {
+    pub(super) fn new(bench: &Bench, before: bool, answer: Answer) -> Arc<Self> {
         let [seen, asked, taken_back] = [0; 3].map(AtomicUsize::new);
         Arc::new(Self { before, answer, sim: Arc::clone(&bench.sim), seen, asked, taken_back })
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn taken_back(&self) -> usize {
+        self.taken_back.load(Ordering::Relaxed)
     }
 }
 
@@ -64,8 +71,12 @@ impl Begin for Kept {
         Box::pin(async {
             self.asked.fetch_add(1, Ordering::Relaxed);
             self.seen.store(sent(&self.sim, "UserEvent") + self.sim.originates().len(), Ordering::Relaxed);
-            match self.answer {
+            match &self.answer {
                 Answer::Kept => Ok(()),
+                Answer::KeptAndGone(withdrawn) => {
+                    withdrawn.cancel();
+                    Ok(())
+                }
                 Answer::NotOurs => Err(Fault::new(FaultKind::Refused, "gone").deciding(Decision::Skip)),
                 Answer::Never => std::future::pending().await,
             }
@@ -103,6 +114,17 @@ async fn what_went_to_somebody_else_is_neither_run_nor_answered_nor_kept() {
     assert_eq!((bench.sim.originates().len(), bench.shown("call-1").is_some()), (0, false));
     let asked = bench.ask(request_of(ORIGINATE, Kept::new(&bench, false, Answer::Kept))).await;
     assert_eq!(asked.response["data"]["outcome"], "executed", "it came back, and nobody had begun it");
+}
+
+#[tokio::test]
+async fn what_is_taken_away_as_it_is_begun_is_not_sent_and_its_begin_taken_back() {
+    let bench = Bench::connected().await;
+    let withdrawn = CancellationToken::new();
+    let kept = Kept::new(&bench, false, Answer::KeptAndGone(withdrawn.clone()));
+    let asked = bench.ask_withdrawn(request_of(ORIGINATE, kept.clone()), &withdrawn).await;
+    assert!(asked.response.is_null() && !asked.acknowledged, "{}", asked.response);
+    assert_eq!((bench.sim.originates().len(), kept.asked(), kept.taken_back()), (0, 1, 1));
+    assert_eq!(bench.shown("call-1"), None, "whoever gets it next runs it");
 }
 
 #[tokio::test]

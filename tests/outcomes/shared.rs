@@ -336,7 +336,7 @@ async fn a_claim_that_is_our_own_is_recognised_and_one_that_was_never_sent_is_gi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_was_never_sent_is_given_back_told_and_forgotten() {
+async fn a_request_that_was_never_sent_is_given_back_and_ends_as_rejected_for_all() {
     let pair = Pair::with(NEVER).await;
     let body = originate("asked");
     assert_eq!(pair.one.claim_of_request("asked", &body), amibus::command::journal::Claim::Ours);
@@ -344,12 +344,35 @@ async fn a_request_that_was_never_sent_is_given_back_told_and_forgotten() {
     recover(&pair.one).await;
     assert!(pair.one.shown("asked").is_some(), "its nonce is needed until its claim is given back");
     Arc::clone(&pair.one.engine).release_unsent(CancellationToken::new()).await;
-    assert_eq!(pair.one.shown("asked"), None);
     assert!(claims(&pair.nats).read(&key("asked")).await.expect("reads").is_none(), "free for everybody");
+    let of_it = |seen: &[Value]| seen.iter().filter(|m| m["correlationid"] == "asked").count();
+    assert_eq!(of_it(&pair.one.published().await), 0, "its requester may ask again");
+    pair.one.end_left_behind(Duration::ZERO).await;
     let seen = pair.one.published().await;
     let told = seen.iter().find(|m| m["correlationid"] == "asked").expect("told");
     ended(told, "rejected", Code::Unavailable);
-    assert_eq!(pair.two.ask(request(&body)).await.response["data"]["outcome"], "executed");
+    assert_eq!(pair.two.ask(request(&body)).await.response["data"], told["data"], "one outcome for all");
+    assert_eq!(pair.calls(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_was_never_sent_and_is_asked_again_elsewhere_has_the_outcome_from_there() {
+    let pair = Pair::with(NEVER).await;
+    for id in ["before", "meanwhile"] {
+        assert_eq!(pair.one.claim_of_request(id, &originate(id)), amibus::command::journal::Claim::Ours);
+        shared_and_killed(&pair, id).await;
+    }
+    recover(&pair.one).await;
+    Arc::clone(&pair.one.engine).release_unsent(CancellationToken::new()).await;
+    let told = pair.two.ask(request(&originate("before"))).await.response;
+    assert_eq!(told["data"]["outcome"], "executed", "{told}");
+    pair.overwrite("meanwhile", &pair.of_third("meanwhile", &originate("meanwhile"))).await;
+    pair.one.end_left_behind(Duration::ZERO).await;
+    assert_eq!(pair.one.shown("before").expect("taken over").outcome.as_deref(), Some("executed"));
+    assert_eq!(pair.one.shown("meanwhile"), None, "whoever sends it tells it");
+    let seen = pair.one.published().await;
+    let ids: Vec<&Value> = seen.iter().map(|message| &message["correlationid"]).collect();
+    assert!(!ids.contains(&&json!("before")) && !ids.contains(&&json!("meanwhile")), "{seen:?}");
     assert_eq!(pair.calls(), 1);
 }
 

@@ -6,10 +6,12 @@ use amibus::command::{Code, shared::Shared};
 use amibus_contract::Request;
 use amibus_services::Nats;
 use amibus_sim::{Sim, SimOptions};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    bench::{Asked, Bench, request},
+    begun::{Answer, Kept},
+    bench::{Asked, Bench, request, request_of},
     ended, shared,
 };
 
@@ -23,11 +25,15 @@ async fn narrow(shared: Option<Shared>) -> Bench {
     Bench::at(sim, |limits| limits.pending_actions = 1, shared).await
 }
 
-fn late(deadline: &str) -> Request {
-    let mut late = request(&format!(
+fn late_body(deadline: &str) -> String {
+    format!(
         r#"{{"server":"pbx1","action":"Originate","id":"late","deadline":"{deadline}",
             "fields":{{"Channel":"Local/1@s","Application":"Wait"}}}}"#
-    ));
+    )
+}
+
+fn late(deadline: &str) -> Request {
+    let mut late = request(&late_body(deadline));
     late.durable = true;
     late
 }
@@ -52,6 +58,21 @@ impl Bench {
         stop: &CancellationToken,
         then: impl Future<Output = ()>,
     ) -> Asked {
+        let then = async {
+            self.until_state("late", "claimed").await;
+            then.await;
+        };
+        self.broken(late, stop, &Notify::new(), then).await
+    }
+
+    /// The same, `then` happening at once. Tells when `late` is being sent, before the connection breaks.
+    async fn broken(
+        &self,
+        late: Request,
+        stop: &CancellationToken,
+        is_sending: &Notify,
+        then: impl Future<Output = ()>,
+    ) -> Asked {
         self.sim.stall(STALL);
         let first = self.ask(request(r#"{"server":"pbx1","action":"NoSuchAction","id":"first"}"#));
         let late = async {
@@ -60,10 +81,10 @@ impl Bench {
         };
         let cut = async {
             self.until_state("late", "sending").await;
+            is_sending.notify_one();
             self.sim.refuse().await.expect("refuses");
             self.sim.drop_sessions();
             self.until_ready(false).await;
-            self.until_state("late", "claimed").await;
             then.await;
         };
         let (first, late, ()) = tokio::join!(first, late, cut);
@@ -99,6 +120,49 @@ async fn what_was_not_written_is_sent_once_the_server_is_back() {
     assert_eq!(sent.response["data"]["outcome"], "executed", "{}", sent.response);
     let entry = bench.shown("late").expect("recorded");
     assert!(entry.sent_at.is_some(), "marked anew before it was sent: {entry:?}");
+    assert_eq!(bench.sim.originates().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_not_written_is_begun_anew_before_it_is_sent() {
+    let bench = narrow(None).await;
+    let (stop, kept) = (CancellationToken::new(), Kept::new(&bench, false, Answer::Kept));
+    let back = async {
+        let taken_back = async {
+            while kept.taken_back() < kept.asked() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let while_it_waits = tokio::time::timeout(Duration::from_secs(10), taken_back).await;
+        while_it_waits.expect("it counts as not begun");
+        bench.sim.accept().await.expect("accepts");
+    };
+    let late = request_of(&late_body("2099-01-01T00:00:00Z"), kept.clone());
+    let sent = bench.broken_off(late, &stop, back).await;
+    assert_eq!(sent.response["data"]["outcome"], "executed", "{}", sent.response);
+    assert!(kept.taken_back() > 0);
+    assert_eq!(kept.asked(), kept.taken_back() + 1, "once more before it was sent");
+    assert_eq!(bench.sim.originates().len(), 1);
+}
+
+/// The same id over two buses at once.
+#[tokio::test]
+async fn a_requester_whose_command_was_not_written_is_told_and_the_copy_on_a_durable_bus_runs() {
+    let bench = narrow(None).await;
+    let (stop, is_sending) = (CancellationToken::new(), Notify::new());
+    let copy = async {
+        is_sending.notified().await;
+        bench.ask(late("2099-01-01T00:00:00Z")).await
+    };
+    let asked = bench.broken(request(&late_body("2099-01-01T00:00:00Z")), &stop, &is_sending, async {
+        // The copy has claimed it anew.
+        bench.until_state("late", "claimed").await;
+        bench.sim.accept().await.expect("accepts");
+    });
+    let (asked, copy) = tokio::join!(asked, copy);
+    ended(&asked.response, "rejected", Code::Unavailable);
+    assert_eq!(copy.response["data"]["outcome"], "executed", "{}", copy.response);
+    assert!(copy.acknowledged);
     assert_eq!(bench.sim.originates().len(), 1);
 }
 

@@ -11,7 +11,7 @@ impl Pair {
     }
 
     /// Changes an entry as somebody else does, whoever has it.
-    async fn overwrite(&self, id: &str, value: &Value) {
+    pub(super) async fn overwrite(&self, id: &str, value: &Value) {
         let (claims, key) = (claims(&self.nats), key(id));
         match claims.read(&key).await.expect("reads") {
             Some(entry) => {
@@ -29,7 +29,7 @@ impl Pair {
     }
 
     /// The entry of somebody who is neither of the two.
-    fn of_third(&self, id: &str, body: &str) -> Value {
+    pub(super) fn of_third(&self, id: &str, body: &str) -> Value {
         let hash = amibus::command::decode::decode(&request(body), 4096).expect("a command").payload_hash;
         json!({
             "id": id, "server": "pbx1", "action": "Originate", "payload_hash": hash, "nonce": "third",
@@ -48,6 +48,33 @@ impl Pair {
         });
         entry
     }
+}
+
+/// Else another amibus would end it meanwhile, without what its owner finds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_is_renewed_while_its_owner_looks_for_its_call() {
+    let pair = Pair::with(Duration::from_secs(1)).await;
+    claimed_and_killed(&pair, "sought").await;
+    pair.one.journal.sending("sought").expect("recorded");
+    pair.sim.refuse().await.expect("refuses");
+    pair.sim.drop_sessions();
+    pair.one.until_ready(false).await;
+    let (_, calls) = pair.one.engine.recover().await.expect("recovers");
+    let stop = CancellationToken::new();
+    let looking = Arc::clone(&pair.one.engine).look_up(calls, stop.clone());
+    let renewed = async {
+        let (mut revisions, begun) = (std::collections::BTreeSet::new(), Instant::now());
+        while revisions.len() < 4 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{revisions:?}");
+            revisions.insert(pair.entry("sought").await.expect("ours").revision);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        stop.cancel();
+    };
+    tokio::join!(looking, renewed);
+    let entry: Value =
+        serde_json::from_slice(&pair.entry("sought").await.expect("ours").value).expect("JSON");
+    assert_eq!((&entry["state"], &entry["instance"]), (&json!("sending"), &json!("one")));
 }
 
 /// Waits until Asterisk has taken a call whose end is awaited.
@@ -196,6 +223,42 @@ async fn a_claim_that_could_not_be_given_back_is_once_the_store_answers() {
     assert_eq!((&two["data"]["outcome"], pair.calls()), (&json!("executed"), 1), "{two}");
     assert_eq!(pair.one.shown("left"), None);
     assert!(pair.one.published().await.iter().filter(|m| m["correlationid"] == "left").count() <= 1);
+    stop.cancel();
+    left.await.expect("ends");
+}
+
+/// Else whoever gets it next waits for a claim that nobody renews.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_on_what_its_bus_took_away_is_given_back_once_the_store_answers() {
+    let pair = Pair::with(NEVER).await;
+    let (stop, withdrawn) = (CancellationToken::new(), CancellationToken::new());
+    let left = tokio::spawn(Arc::clone(&pair.one.engine).release_left(stop.clone()));
+    pair.ways[0].next(Call::Create, Fate::AnswerLost);
+    pair.ways[0].lose(&[Call::Create, Call::Update, Call::Delete]);
+    let body = originate("moved");
+    let one = async {
+        let moved = async {
+            while pair.entry("moved").await.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            withdrawn.cancel();
+        };
+        tokio::join!(pair.one.ask_withdrawn(kept(&body), &withdrawn), moved).0
+    };
+    let one = soon(one).await;
+    assert!(one.response.is_null() && !one.acknowledged, "{}", one.response);
+    let two = pair.two.ask(kept(&body));
+    tokio::pin!(two);
+    assert!(timeout(Duration::from_millis(500), &mut two).await.is_err(), "it may have been sent");
+    pair.ways[0].lose(&[]);
+    let two = soon(two).await.response;
+    assert_eq!((&two["data"]["outcome"], pair.calls()), (&json!("executed"), 1), "{two}");
+    let forgotten = async {
+        while pair.one.shown("moved").is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(forgotten).await;
     stop.cancel();
     left.await.expect("ends");
 }
