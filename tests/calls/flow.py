@@ -1,4 +1,4 @@
-"""Publishes commands and stores the replies: flow.py nats|jetstream|kafka ADDRESS PREFIX RATE PLAN FILE
+"""Publishes commands and stores the replies: flow.py nats|zeromq|jetstream|kafka ADDRESS PREFIX RATE PLAN FILE
 
 Each line of PLAN is the JSON of one command; they are published in this order, RATE of them a second at most, each until the bus has
 said that it keeps it, and none any more once there is a file beside FILE that ends in `.end` instead. Says "ready" before the first and
@@ -8,8 +8,11 @@ said that it keeps it, and none any more once there is a file beside FILE that e
     P  DELIVERY  COMMAND  TIME                         the bus keeps the command, which was first tried at TIME;
                                                        DELIVERY is the number of its line in PLAN
     A  DELIVERY  ID  CRC  COMMAND  OUTCOME  CODE  TIME a reply to that delivery: as `outcomes.py` stores a response
+    D  TIME                                            the connection over which replies come broke: NATS keeps none of them meanwhile
+    C  TIME                                            it is there again
 
-Over `nats` they are requests, which nobody keeps.
+Over `nats` and `zeromq` they are requests, which nobody keeps: each is made again, its delivery the same, until it is answered, as any
+requester would who is not.
 """
 import asyncio
 import functools
@@ -21,6 +24,8 @@ import zlib
 from pathlib import Path
 
 TRY_SECONDS = 2
+# A request that is not answered for so long is made again.
+REPEAT_SECONDS = 3
 
 
 class Store:
@@ -55,6 +60,29 @@ class Pace:
         return max(0, self.next - self.between - now)
 
 
+class Unanswered:
+    """Requests, in the order of when they were made last."""
+
+    def __init__(self):
+        self.requests = {}
+
+    def made(self, delivery, request):
+        self.requests.pop(delivery, None)
+        self.requests[delivery] = (time.monotonic(), request)
+
+    def answered(self, delivery):
+        self.requests.pop(delivery, None)
+
+    def due(self):
+        """Those to be made again."""
+        before = time.monotonic() - REPEAT_SECONDS
+        for delivery, (made, request) in list(self.requests.items()):
+            if made > before:
+                break
+            self.made(delivery, request)
+            yield delivery, request
+
+
 def micros():
     return int(time.time() * 1e6)
 
@@ -69,21 +97,44 @@ async def jetstream(address, prefix, pace, plan, store, requests=False):
     async def quiet(_):
         pass
 
+    async def disconnected():
+        store.keep("D", micros())
+
+    async def connected():
+        store.keep("C", micros())
+
+    unanswered = Unanswered()
+
     async def heard(message):
-        store.replied(message.subject.rpartition(".")[2], message.data)
+        if not message.data:
+            return  # The server's own word that nobody listens.
+        delivery = message.subject.rpartition(".")[2]
+        store.replied(delivery, message.data)
+        unanswered.answered(delivery)
+
+    async def ask(delivery, subject, body):
+        unanswered.made(str(delivery), (subject, body))
+        await connection.publish(subject, body, reply=f"{inbox}.{delivery}")
+
+    async def ask_again():
+        while True:
+            await asyncio.sleep(0.2)
+            for delivery, request in unanswered.due():
+                await ask(delivery, *request)
 
     inbox = f"_INBOX.{uuid.uuid4().hex}"
     while True:
         try:
             connection = await nats.connect(
-                address, error_cb=quiet, max_reconnect_attempts=-1, reconnect_time_wait=0.2, connect_timeout=TRY_SECONDS,
-                ping_interval=1, max_outstanding_pings=2)
+                address, error_cb=quiet, disconnected_cb=disconnected, reconnected_cb=connected, max_reconnect_attempts=-1,
+                reconnect_time_wait=0.2, connect_timeout=TRY_SECONDS, ping_interval=1, max_outstanding_pings=2)
             break
         except Exception:
             await asyncio.sleep(0.2)
     await connection.subscribe(f"{inbox}.*", cb=heard)
     await connection.flush()
     context = connection.jetstream(timeout=TRY_SECONDS)
+    repeating = asyncio.create_task(ask_again())
     say("ready")
     for delivery, (command, body) in enumerate(plan):
         await asyncio.sleep(pace.wait())
@@ -93,8 +144,7 @@ async def jetstream(address, prefix, pace, plan, store, requests=False):
         while True:
             try:
                 if requests:
-                    subject = f"{prefix}.request.{command['server']}.{command['action']}"
-                    await connection.publish(subject, body, reply=f"{inbox}.{delivery}")
+                    await ask(delivery, f"{prefix}.request.{command['server']}.{command['action']}", body)
                     break
                 await context.publish(subject, body, headers={"reply-to": f"{inbox}.{delivery}"})
                 break
@@ -103,7 +153,7 @@ async def jetstream(address, prefix, pace, plan, store, requests=False):
                 await asyncio.sleep(0.1)
         store.published(delivery, command["id"], begun)
     say("sent")
-    await asyncio.Event().wait()
+    await repeating
 
 
 def kafka(address, prefix, pace, plan, store):
@@ -148,10 +198,55 @@ def kafka(address, prefix, pace, plan, store):
         read()
 
 
+def zeromq(address, prefix, pace, plan, store):
+    import zmq
+
+    socket = zmq.Context.instance().socket(zmq.DEALER)
+    for option, value in [(zmq.LINGER, 0), (zmq.RECONNECT_IVL, 50), (zmq.RECONNECT_IVL_MAX, 200), (zmq.IMMEDIATE, 1)]:
+        socket.setsockopt(option, value)
+    socket.connect(address)
+    unanswered = Unanswered()
+
+    def ask(delivery, body):
+        unanswered.made(delivery, body)
+        try:
+            # What stands before the empty frame comes back before the answer.
+            socket.send_multipart([delivery, b"", body], zmq.NOBLOCK)
+        except zmq.Again:
+            # Nobody is there. It is made again.
+            pass
+
+    def read(seconds):
+        until = time.monotonic() + seconds
+        while True:
+            for delivery, body in unanswered.due():
+                ask(delivery, body)
+            if not socket.poll(max(0, min(0.2, until - time.monotonic())) * 1000):
+                if time.monotonic() >= until:
+                    return
+                continue
+            delivery, _, answer = socket.recv_multipart()
+            store.replied(delivery.decode(), answer)
+            unanswered.answered(delivery)
+
+    say("ready")
+    for number, (command, body) in enumerate(plan):
+        read(pace.wait())
+        if store.is_to_end():
+            break
+        begun = micros()
+        ask(str(number).encode(), body)
+        store.published(number, command["id"], begun)
+    say("sent")
+    while True:
+        read(1)
+
+
 bus, address, prefix, rate, plan, path = sys.argv[1:]
 with open(plan, "rb") as file:
     plan = [(json.loads(line), line.rstrip(b"\n")) for line in file]
-function = {"nats": functools.partial(jetstream, requests=True), "jetstream": jetstream, "kafka": kafka}[bus]
+function = {"nats": functools.partial(jetstream, requests=True), "zeromq": zeromq, "jetstream": jetstream,
+            "kafka": kafka}[bus]
 result = function(address, prefix, Pace(float(rate)), plan, Store(path))
 if asyncio.iscoroutine(result):
     asyncio.run(result)

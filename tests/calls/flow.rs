@@ -8,7 +8,7 @@ use std::time::Duration;
 use amibus_services::Python;
 use serde_json::json;
 
-use super::judge::{Delivery, Told};
+use super::judge::{Delivery, Fault, Told};
 use super::rig::{PATIENCE, script, wait};
 use super::stores;
 use super::wiretap::VARIABLE;
@@ -21,8 +21,10 @@ pub(super) const PLENTY: usize = 50_000;
 /// How commands come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bus {
-    /// Requests, which nobody keeps.
+    /// Requests, which nobody keeps: the sender makes them until they are answered.
     Nats,
+    /// The same.
+    ZeroMq,
     JetStream,
     Kafka,
 }
@@ -31,6 +33,7 @@ impl Bus {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Nats => "nats",
+            Self::ZeroMq => "zeromq",
             Self::JetStream => "jetstream",
             Self::Kafka => "kafka",
         }
@@ -39,7 +42,8 @@ impl Bus {
 
 /// One sender.
 pub(super) struct Flow {
-    python: Python,
+    /// Until it is ended.
+    python: Option<Python>,
     file: PathBuf,
     commands: usize,
     /// Commands a second.
@@ -63,7 +67,7 @@ impl Flow {
         let words = [bus.name(), address, prefix, &rate.to_string(), &plan, &store];
         let python = Python::spawn(script("flow.py"), &words);
         assert_eq!(python.line(PATIENCE).as_deref(), Some("ready"));
-        Self { python, file, commands: commands.len(), rate }
+        Self { python: Some(python), file, commands: commands.len(), rate }
     }
 
     /// How many commands it publishes.
@@ -74,6 +78,11 @@ impl Flow {
     /// What it has published and what it was answered, as [`stores::flow`] counts.
     pub(super) fn stored(&self, first: u64) -> (Vec<Delivery>, Vec<Told>, u64) {
         stores::flow(&self.file, first)
+    }
+
+    /// When it heard no replies.
+    pub(super) fn deaf(&self) -> Vec<Fault> {
+        stores::deaf(&self.file)
     }
 
     fn published(&self) -> usize {
@@ -99,8 +108,14 @@ impl Flow {
         self.commands = self.published();
     }
 
+    /// Ends it, where all that was to be published is, and all that is wanted was answered: it listens no more.
+    pub(super) fn dismiss(&mut self) {
+        self.python = None;
+    }
+
     fn said_sent(&self, within: Duration) {
-        assert_eq!(self.python.line(within).as_deref(), Some("sent"));
+        let python = self.python.as_ref().expect("it was not ended");
+        assert_eq!(python.line(within).as_deref(), Some("sent"));
     }
 
     fn needs(&self, commands: usize) -> Duration {

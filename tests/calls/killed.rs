@@ -9,7 +9,7 @@ use super::extent::{Chance, is_long, times};
 use super::flow::Bus;
 use super::judge::Demands;
 use super::pbx::Pbx;
-use super::rig::Rig;
+use super::rig::{Rig, ZEROMQ};
 use super::table::Row;
 
 /// How long a call lasts, in seconds: two starts of amibus and more.
@@ -31,13 +31,24 @@ fn amibus_is_killed_while_kafka_commands_flow() {
     killed(Bus::Kafka);
 }
 
+#[test]
+fn amibus_is_killed_while_nats_requests_flow() {
+    killed(Bus::Nats);
+}
+
+#[test]
+fn amibus_is_killed_while_zeromq_requests_flow() {
+    killed(Bus::ZeroMq);
+}
+
 fn killed(bus: Bus) {
     let brokers = brokers();
     let times = times(5, 200);
     let mut row = Row::begin(&format!("kill -9 amibus, commands from {}", bus.name()), times);
     let mut chance = Chance::new();
     row.note(format!("seed {}", chance.seed()));
-    let mut rig = Rig::start(&brokers, &format!("killed-{}", bus.name()), Pbx::start(Version::V22), "");
+    let more = if bus == Bus::ZeroMq { ZEROMQ } else { "" };
+    let mut rig = Rig::start(&brokers, &format!("killed-{}", bus.name()), Pbx::start(Version::V22), more);
     let (least, rate) = if is_long() { (5_000, 25) } else { (200, 20) };
     rig.send_until_ended(&brokers, bus, "call", CALL_SECONDS, rate);
     for round in 0..times {

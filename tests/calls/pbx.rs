@@ -62,11 +62,11 @@ impl Pbx {
                     begun.insert((unique, channel), calls.len());
                     calls.push(Call { command: command.to_owned(), at, until: None });
                 }
-                _ => {
-                    if let Some(call) = begun.remove(&(unique, channel)) {
-                        calls[call].until = Some(at);
-                    }
-                }
+                _ => match begun.remove(&(unique, channel)) {
+                    Some(call) => calls[call].until = Some(at),
+                    // Asterisk was so late with its first step that it was hung up before.
+                    None => calls.push(Call { command: command.to_owned(), at, until: Some(at) }),
+                },
             }
         }
         calls

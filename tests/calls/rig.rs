@@ -12,7 +12,7 @@ use amibus_services::{Process, Program, Python};
 
 use super::brokers::Brokers;
 use super::flow::{Bus, Flow, PING, PLENTY, originates};
-use super::judge::{Delivery, Demands, Evidence, Fault, Place, Verdict, judge};
+use super::judge::{Deaf, Delivery, Demands, Evidence, Fault, Place, Verdict, judge};
 use super::pbx::Pbx;
 use super::stores;
 use super::wiretap::micros;
@@ -30,6 +30,12 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// For the configuration: claims are not shared.
 pub(super) const APART: &str = "# apart\n";
+/// The same: commands come from ZeroMQ too.
+pub(super) const ZEROMQ: &str = "# zeromq\n";
+/// Where amibus listens, by its own ports.
+const HTTP: u16 = 0;
+const ZEROMQ_PUBLISH: u16 = 1;
+const ZEROMQ_COMMANDS: u16 = 2;
 
 /// All of it.
 pub(super) struct Rig {
@@ -143,6 +149,7 @@ impl Rig {
         let address = match bus {
             Bus::Nats | Bus::JetStream => brokers.nats.url(),
             Bus::Kafka => brokers.kafka_address(),
+            Bus::ZeroMq => format!("tcp://127.0.0.1:{}", self.amibus.port(ZEROMQ_COMMANDS)),
         };
         let plan = self.directory.join(format!("plan-{}", self.flows.len()));
         self.flows.push(Flow::start(bus, &address, &self.name, &plan, commands, rate));
@@ -181,6 +188,11 @@ impl Rig {
     /// How many replies the newest sender got.
     pub(super) fn last_replies(&self) -> usize {
         self.flows.last().map_or(0, |flow| flow.stored(0).1.len())
+    }
+
+    /// Ends the newest sender, which has its answers: some hundred of them would take the machine for themselves.
+    pub(super) fn dismiss_last(&mut self) {
+        self.flows.last_mut().expect("there is one").dismiss();
     }
 
     /// Waits until so many more commands have an outcome on both buses.
@@ -248,7 +260,10 @@ impl Rig {
             let (deliveries, replies, next) = flow.stored(number);
             evidence.deliveries.extend(deliveries);
             evidence.told.extend(replies);
-            number = next.max(number + flow.commands() as u64);
+            let after = next.max(number + flow.commands() as u64);
+            let deaf = flow.deaf().into_iter().map(|fault| Deaf { sender: number..after, fault });
+            evidence.deaf.extend(deaf);
+            number = after;
         }
         for ((_, file), place) in self.consumers.iter().zip(stores::PLACES) {
             stores::consumer(file, place, &mut evidence);
@@ -308,6 +323,12 @@ fn command(directory: &Path, failpoint: Option<&str>) -> Vec<String> {
 
 /// Signs of life are asked for often, and what nobody works on is delivered again soon.
 fn configuration(brokers: &Brokers, name: &str, pbx: &Pbx, amibus: &Program, more: &str) -> String {
+    let address = |port| format!("tcp://127.0.0.1:{}", amibus.port(port));
+    let zeromq = format!(
+        "[bus.zeromq]\npublish = \"{}\"\ncommands = \"{}\"\n",
+        address(ZEROMQ_PUBLISH),
+        address(ZEROMQ_COMMANDS)
+    );
     format!(
         r#"
 prefix = "{name}"
@@ -339,6 +360,7 @@ commands = true
 group = "{name}"
 librdkafka = {{ "session.timeout.ms" = "6000", "heartbeat.interval.ms" = "500" }}
 
+{zeromq}
 [command]
 claim_takeover = "4s"
 default_deadline = "1h"
@@ -355,18 +377,19 @@ actions = ["Ping"]
 listen = "127.0.0.1:{http}"
 {more}
 "#,
+        zeromq = if more == ZEROMQ { &*zeromq } else { "" },
         bucket = if more == APART { "claims_bucket = \"\"" } else { "" },
         asterisk = pbx.wire.port(),
         spool = amibus.directory().join("spool").display(),
         nats = brokers.nats_url(),
         kafka = brokers.kafka_address(),
-        http = amibus.port(0),
+        http = amibus.port(HTTP),
     )
 }
 
 /// `GET path` from amibus: status and body. `None` while nobody listens.
 pub(super) fn get(process: &Process, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", process.port(0))).ok()?;
+    let mut stream = TcpStream::connect(("127.0.0.1", process.port(HTTP))).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();

@@ -128,6 +128,7 @@ fn ends_at(rig: &mut Rig, brokers: &Brokers, bus: Bus, step: &str, end: End, nam
         let outcome = told.map_or("none", |told| &*told.outcome);
         let calls = evidence.calls.iter().filter(|call| call.command == id).count();
         if expected.contains(&(outcome, calls)) {
+            rig.dismiss_last();
             return calls > 0;
         }
         assert!(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::judge::{Delivery, Evidence, Place, Told};
+use super::judge::{Delivery, Evidence, Fault, Place, Told};
 
 /// Where the consumers read, in their order.
 pub(super) const PLACES: [Place; 2] = [Place::Nats, Place::Kafka];
@@ -25,11 +25,29 @@ pub(super) fn flow(file: &Path, first: u64) -> (Vec<Delivery>, Vec<Told>, u64) {
                 let (command, outcome, code) = (command.to_owned(), outcome.to_owned(), code.to_owned());
                 replies.push(Told { place, message, command, outcome, code, at: Some(number_of(at, &line)) });
             }
+            ["D" | "C", _] => {}
             _ => panic!("not a line of a sender: {line:?}"),
         }
     }
     let next = deliveries.iter().map(|delivery| delivery.number + 1).max().unwrap_or(first);
     (deliveries, replies, next)
+}
+
+/// When a sender heard no replies, for its connection was broken.
+pub(super) fn deaf(file: &Path) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = Vec::new();
+    for line in lines(file) {
+        match line.split_once('\t') {
+            Some(("D", at)) => faults.push(Fault { from: number_of(at, &line), until: u64::MAX }),
+            Some(("C", at)) => {
+                if let Some(last) = faults.last_mut() {
+                    last.until = number_of(at, &line);
+                }
+            }
+            _ => {}
+        }
+    }
+    faults
 }
 
 /// Adds what a consumer has read.

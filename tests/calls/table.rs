@@ -12,6 +12,9 @@ impl Row {
         for (code, count) in &verdict.codes {
             self.note(format!("{code}: {count}"));
         }
+        if verdict.unheard > 0 {
+            self.note(format!("{} replies to a sender whose connection was broken", verdict.unheard));
+        }
         self.note(format!("up to {} calls at once, {} in a second", verdict.at_once, verdict.a_second));
         let (executed, unknown) = (verdict.of("executed"), verdict.of("unknown"));
         let others = verdict.outcomes.values().sum::<usize>() - executed - unknown;

@@ -7,6 +7,7 @@
 //! | told | consumers of both buses, and the senders: each response |
 //! | shown | consumers of both buses: the channels of which an event was published |
 //! | deliveries | the senders: which command was published when |
+//! | deaf | the senders: when the connection was broken over which replies come |
 //! | faults | the test: when something was killed or cut, and when it was whole again |
 
 mod rates;
@@ -15,9 +16,12 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 
 /// How long after its answer went back a fault may still have kept amibus from reading it, in microseconds.
 const UNREAD_MICROS: u64 = 1_000_000;
+/// How long a sender's connection may be dead before it notices, and a consumer behind, in microseconds.
+const DEAF_MICROS: u64 = 3_000_000;
 const SECOND_MICROS: u64 = 1_000_000;
 /// Breaches that are told in words.
 const TOLD_BREACHES_MAX: usize = 20;
@@ -82,6 +86,14 @@ pub(crate) struct Fault {
     pub(crate) until: u64,
 }
 
+/// A sender did not hear: NATS keeps no reply for a connection that broke.
+#[derive(Clone, Debug)]
+pub(crate) struct Deaf {
+    /// The numbers of its deliveries.
+    pub(crate) sender: Range<u64>,
+    pub(crate) fault: Fault,
+}
+
 /// What a run may be held to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demands {
@@ -106,6 +118,7 @@ pub(crate) struct Evidence {
     pub(crate) shown: BTreeSet<String>,
     pub(crate) deliveries: Vec<Delivery>,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) deaf: Vec<Deaf>,
 }
 
 /// A promise that was broken.
@@ -148,6 +161,8 @@ pub(crate) struct Verdict {
     pub(crate) outcomes: BTreeMap<String, usize>,
     /// The same message once more on the same bus.
     pub(crate) repeats: usize,
+    /// Deliveries whose reply came while their sender did not hear.
+    pub(crate) unheard: usize,
     /// Commands that were not executed, by outcome and error code.
     pub(crate) codes: BTreeMap<String, usize>,
     pub(crate) breaches: BTreeMap<Breach, usize>,
@@ -208,6 +223,9 @@ pub(crate) fn judge(evidence: &Evidence, demands: Demands) -> Verdict {
             verdict.breach(Breach::Unasked, command);
         }
         calls(&mut verdict, command, case);
+        if demands.all_answered {
+            answers(&mut verdict, command, case, &evidence.deaf);
+        }
         if let Some(outcome) = outcome(&mut verdict, command, case, demands) {
             matches(&mut verdict, command, case, outcome, evidence, demands);
         }
@@ -240,14 +258,31 @@ fn outcome<'a>(verdict: &mut Verdict, command: &str, case: &Case<'a>, demands: D
             verdict.breach(Breach::NoOutcome, format!("{command} on {place:?}"));
         }
     }
-    for delivery in case.deliveries.iter().filter(|_| demands.all_answered) {
-        if !case.told.iter().any(|told| told.place == Place::Reply(delivery.number)) {
-            verdict.breach(Breach::NotAnswered, format!("{command}: {delivery:?}"));
-        }
-    }
     let first = case.told.first().copied()?;
     *verdict.outcomes.entry(first.outcome.clone()).or_default() += 1;
     Some(first)
+}
+
+/// Each delivery is answered, unless its sender did not hear when the outcome was told.
+fn answers(verdict: &mut Verdict, command: &str, case: &Case<'_>, deaf: &[Deaf]) {
+    let told_on_a_bus = || case.told.iter().filter(|told| !matches!(told.place, Place::Reply(_)));
+    for delivery in &case.deliveries {
+        let unheard = |at: u64| {
+            deaf.iter().any(|deaf| {
+                let from = deaf.fault.from.saturating_sub(DEAF_MICROS);
+                let until = deaf.fault.until.saturating_add(DEAF_MICROS);
+                deaf.sender.contains(&delivery.number) && (from..=until).contains(&at)
+            })
+        };
+        if case.told.iter().any(|told| told.place == Place::Reply(delivery.number)) {
+            continue;
+        }
+        if told_on_a_bus().filter_map(|told| told.at).any(unheard) {
+            verdict.unheard += 1;
+        } else {
+            verdict.breach(Breach::NotAnswered, format!("{command}: {delivery:?}"));
+        }
+    }
 }
 
 /// Whether the outcome is true.
@@ -265,12 +300,15 @@ fn matches(
     }
     match told.outcome.as_str() {
         "executed" if demands.calls_outlive_faults && !ran => {
-            verdict.breach(Breach::ExecutedWithoutCall, format!("{command}: {told:?}"));
+            verdict.breach(Breach::ExecutedWithoutCall, format!("{command}: {told:?} {:?}", case.sent));
         }
         "executed" => {}
         "unknown" => {
             if demands.calls_outlive_faults && ran {
-                verdict.breach(Breach::UnknownThoughRun, format!("{command}: {told:?} {:?}", case.calls));
+                let faults: Vec<&Fault> =
+                    evidence.faults.iter().filter(|fault| overlaps(fault, case)).collect();
+                let words = format!("{command}: {told:?} {:?} beside {faults:?}", case.calls);
+                verdict.breach(Breach::UnknownThoughRun, words);
             }
             if case.sent.iter().any(|sent| evidence.shown.contains(&sent.channel)) {
                 verdict.breach(Breach::UnknownThoughShown, format!("{command}: {told:?}"));
@@ -284,6 +322,11 @@ fn matches(
         }
         _ => {}
     }
+}
+
+/// Whether a fault fell into the life of a call.
+fn overlaps(fault: &Fault, case: &Case<'_>) -> bool {
+    case.calls.iter().any(|call| call.at <= fault.until && call.until.is_none_or(|until| fault.from <= until))
 }
 
 /// Whether a fault fell between sending a command and its answer, as far as can be told from outside: the command was

@@ -1,6 +1,6 @@
 //! The judge on doctored evidence: each breach is found, and what is allowed is not one.
 
-use super::{Breach, Call, Delivery, Demands, Evidence, Fault, Place, Sent, Told, judge};
+use super::{Breach, Call, Deaf, Delivery, Demands, Evidence, Fault, Place, Sent, Told, judge};
 
 const COMMANDS: u64 = 10;
 const SECOND: u64 = 1_000_000;
@@ -101,6 +101,19 @@ fn a_missing_outcome_is_found_on_each_bus_and_for_each_delivery() {
     let more = |e: &mut Evidence| e.deliveries.push(Delivery { number: 77, ..e.deliveries[0].clone() });
     assert_eq!(breaches(ALL, more), [(Breach::NotAnswered, 1)]);
     assert_eq!(breaches(Demands { all_answered: false, ..ALL }, more), []);
+}
+
+#[test]
+fn an_answer_is_not_demanded_while_its_sender_does_not_hear() {
+    let cut = |sender, from, until| {
+        move |e: &mut Evidence| {
+            e.told.retain(|told| told.place != Place::Reply(5));
+            e.deaf.push(Deaf { sender, fault: Fault { from: from * SECOND, until: until * SECOND } });
+        }
+    };
+    assert_eq!(breaches(ALL, cut(1..11, 5, 6)), []);
+    assert_eq!(breaches(ALL, cut(1..11, 9, 10)), [(Breach::NotAnswered, 1)], "it heard then");
+    assert_eq!(breaches(ALL, cut(6..11, 5, 6)), [(Breach::NotAnswered, 1)], "another sender");
 }
 
 #[test]
