@@ -1,36 +1,52 @@
 """Draws what benches/run measured: plot.py RESULTS SVG
 
-Two rows of bars, each with its least and most: frame to JSON against what people write today, and amibus's throughput as a
-part of the raw publisher's. What was not measured is left out.
+Bars, each with its least and most: frame to JSON beside what people write today, amibus's throughput as a part of the raw
+publisher's, and events for a second of processor time beside other people's clients. What was not measured is left out.
 """
+import html
 import json
 import pathlib
 import sys
 
-WIDTH, LABEL, BAR, GAP = 720, 190, 18, 8
+WIDTH, LABEL, BAR, GAP = 760, 230, 18, 8
 OURS, THEIRS, MARK = "#2f6f9f", "#b8c4cc", "#1b1b1b"
 NAMES = {"event": "amibus: the whole CloudEvent", "data": "amibus: its data alone", "zero-copy": "naive zero-copy, serde_json",
-         "map-and-value": "HashMap and serde_json::Value"}
+         "map-and-value": "HashMap and serde_json::Value", "asterisk-rs": "asterisk-rs, serde_json"}
+RECORDING = "load500-22"
+PARTS = ("median", "min", "max")
 
 
 def read(folder, name):
     path = pathlib.Path(folder) / name
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def figures(folder, name, figure):
+    """(row, [median, least, most]) of a figure that benches/end measured."""
+    for row in read(folder, name).get("rows", []):
+        found = row["figures"].get(figure)
+        if found and None not in found.values():
+            yield row["name"], [found[part] for part in PARTS]
 
 
 def charts(folder):
-    micro, end = read(folder, "micro.json"), read(folder, "end.json")
-    if micro:
-        for recording in micro["recordings"]:
-            bars = []
-            for name, title in NAMES.items():
-                nanos = recording["contenders"][name]["nanos_a_message"]
-                per_second = [1e6 / nanos[part] for part in ("median", "max", "min")]
-                bars.append((title, per_second, name in ("event", "data")))
-            yield f"Frame to JSON, {recording['name']}: thousand messages a second of one core", bars, None
-    if end:
-        bars = [(bus["bus"], [bus["ratio"][part] for part in ("median", "min", "max")], True) for bus in end["buses"]]
-        yield "Events through amibus, as a part of what the raw publisher does", bars, 1.0
+    for recording in read(folder, "micro.json").get("recordings", []):
+        if recording["name"] != RECORDING:
+            continue
+        bars = []
+        for name, title in NAMES.items():
+            if name not in recording["contenders"]:
+                continue
+            nanos = recording["contenders"][name]["nanos_a_message"]
+            bars.append((title, [1e6 / nanos[part] for part in ("median", "max", "min")], name in ("event", "data")))
+        yield f"Frame to JSON ({RECORDING}): thousand messages a second of one core", bars, None
+    bars = [(name, values, True) for name, values in figures(folder, "throughput.json", "ratio")]
+    if bars:
+        yield "Asterisk's socket to a consumer, spool on: part of what the bus's own client publishes", bars, 1.0
+    bars = [(name, [value / 1e3 for value in values], name.startswith("amibus"))
+            for name, values in figures(folder, "peers.json", "events a CPU-second")]
+    if bars:
+        yield "Asterisk's socket to a bus: thousand events for a second of processor time", bars, None
 
 
 def draw(folder):
@@ -38,16 +54,16 @@ def draw(folder):
     for title, bars, line in charts(folder):
         most = max(high for _, (_, _, high), _ in bars)
         scale = (WIDTH - LABEL - 90) / max(most, line or 0)
-        parts.append(f'<text x="10" y="{y + 14}" font-weight="bold">{title}</text>')
+        parts.append(f'<text x="10" y="{y + 14}" font-weight="bold">{html.escape(title)}</text>')
         y += 26
         top = y
         for name, (middle, low, high), ours in bars:
             middle_y = y + BAR / 2
-            parts.append(f'<text x="{LABEL - 6}" y="{y + 13}" text-anchor="end">{name}</text>')
+            parts.append(f'<text x="{LABEL - 6}" y="{y + 13}" text-anchor="end">{html.escape(name)}</text>')
             parts.append(f'<rect x="{LABEL}" y="{y}" width="{middle * scale:.1f}" height="{BAR}" fill="{OURS if ours else THEIRS}"/>')
             parts.append(f'<line x1="{LABEL + low * scale:.1f}" x2="{LABEL + high * scale:.1f}" y1="{middle_y}" y2="{middle_y}" '
                          f'stroke="{MARK}"/>')
-            figure = f"{middle:.2f}" if line else f"{middle:.0f}"
+            figure = f"{middle:.2f}" if line else f"{middle:.0f}" if middle >= 10 else f"{middle:.1f}"
             parts.append(f'<text x="{LABEL + high * scale + 6:.1f}" y="{y + 13}">{figure}</text>')
             y += BAR + GAP
         if line:

@@ -10,14 +10,15 @@ use rdkafka::{
     client::DefaultClientContext,
 };
 
-/// The server's name in every topic.
+/// The first server's name in every topic; the others have higher numbers.
 pub(crate) const SERVER: &str = "pbx1";
+const SERVER_BEGINS: &str = "pbx";
 /// Partitions of Kafka's topic, as amibus makes it.
 pub(crate) const PARTITIONS: i32 = 6;
 /// How many messages await their acknowledgement at most: amibus's `max_in_flight`.
 pub(crate) const MAX_IN_FLIGHT: usize = 512;
 /// A consumer that falls behind is waited for, not cut off.
-const PATIENT_NATS: &str = "max_pending: 2GB\nwrite_deadline: \"60s\"";
+pub(crate) const PATIENT_NATS: &str = "max_pending: 2GB\nwrite_deadline: \"60s\"";
 /// amibus's `duplicate_window`.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -85,20 +86,35 @@ impl Server {
     }
 }
 
-/// The configuration of amibus; `port` is where ZeroMQ publishes and `http` where it tells that it is ready.
-pub(crate) fn configuration(bus: Bus, amibus: &Program, address: &str, prefix: &str, sim: &str) -> String {
-    let lines = match bus {
-        Bus::Nats => format!("[bus.nats]\nurl = \"{address}\""),
-        Bus::JetStream => format!("[bus.nats]\nurl = \"{address}\"\nstream = \"{}\"", stream_of(prefix)),
-        Bus::Kafka => format!("[bus.kafka]\nbrokers = \"{address}\"\npartitions = {PARTITIONS}"),
-        Bus::ZeroMq => format!("[bus.zeromq]\npublish = \"{address}\""),
-    };
-    format!(
-        "prefix = \"{prefix}\"\n[[server]]\nname = \"{SERVER}\"\nurl = \"ami://127.0.0.1:{sim}\"\nusername = \"amibus\"\n\
-         secret = \"amibus\"\n{lines}\n[spool]\ndir = \"{}\"\n[http]\nlisten = \"127.0.0.1:{}\"\n[log]\nlevel = \"warn\"\n",
+/// What amibus is told of a bus.
+pub(crate) fn section(bus: Bus, address: &str, prefix: &str) -> String {
+    match bus {
+        Bus::Nats => format!("[bus.nats]\nurl = \"{address}\"\n"),
+        Bus::JetStream => {
+            format!("[bus.nats]\nurl = \"{address}\"\nstream = \"{}\"\n", stream_of(prefix))
+        }
+        Bus::Kafka => format!("[bus.kafka]\nbrokers = \"{address}\"\npartitions = {PARTITIONS}\n"),
+        Bus::ZeroMq => format!("[bus.zeromq]\npublish = \"{address}\"\n"),
+    }
+}
+
+/// The configuration of amibus, with a server for each of these ports and its spool in its own directory; its first port is
+/// where it tells that it is ready.
+pub(crate) fn configuration(amibus: &Program, prefix: &str, servers: &[u64], sections: &str) -> String {
+    let mut text = format!("prefix = \"{prefix}\"\n");
+    for (at, port) in (1..).zip(servers) {
+        text += &format!(
+            "[[server]]\nname = \"{SERVER_BEGINS}{at}\"\nurl = \"ami://127.0.0.1:{port}\"\nusername = \"amibus\"\n\
+             secret = \"amibus\"\n",
+        );
+    }
+    text += sections;
+    text += &format!(
+        "[spool]\ndir = \"{}\"\n[http]\nlisten = \"127.0.0.1:{}\"\n[log]\nlevel = \"warn\"\n",
         amibus.directory().join("spool").display(),
         amibus.port(0),
-    )
+    );
+    text
 }
 
 pub(crate) fn stream_of(prefix: &str) -> String {

@@ -3,14 +3,31 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, Write as _},
-    process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{self, Receiver},
+    process::{self, Child, ChildStdin, Command, Stdio},
+    sync::{
+        LazyLock, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     thread,
     time::Duration,
 };
 
 /// Ticks a second in `/proc/PID/stat`, as every Linux has it (`USER_HZ`).
 const TICKS_A_SECOND: f64 = 100.0;
+/// Orders that may wait for a role, and lines that may wait for who started it.
+const LINES_MAX: usize = 1 << 16;
+
+/// What this role is told, line by line.
+static ORDERS: LazyLock<Mutex<Receiver<String>>> = LazyLock::new(|| {
+    let (sender, orders) = mpsc::sync_channel(LINES_MAX);
+    thread::spawn(move || {
+        let lines = io::stdin().lines().map_while(Result::ok);
+        // It ends by itself where nobody waits for orders any longer.
+        let _ = lines.map(|line| sender.send(line)).take_while(Result::is_ok).count();
+        process::exit(1);
+    });
+    Mutex::new(orders)
+});
 
 /// Another role of this program, killed when dropped.
 pub(crate) struct Role {
@@ -23,14 +40,11 @@ pub(crate) struct Role {
 impl Role {
     /// Starts this program with other words.
     pub(crate) fn start(words: &[&str]) -> io::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (Some(input), Some(output)) = (input, output) else { return Err(io::Error::other("no pipes")) };
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(LINES_MAX);
         thread::spawn(move || {
             BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
@@ -39,8 +53,12 @@ impl Role {
 
     /// Its next line.
     pub(crate) fn line(&self, within: Duration) -> io::Result<String> {
-        let ended = |error| io::Error::other(format!("{}: no line within {within:?}: {error}", self.name));
-        self.lines.recv_timeout(within).map_err(ended)
+        self.lines.recv_timeout(within).map_err(|error| match error {
+            RecvTimeoutError::Timeout => {
+                io::Error::new(io::ErrorKind::TimedOut, format!("{}: no line within {within:?}", self.name))
+            }
+            RecvTimeoutError::Disconnected => io::Error::other(format!("{} ended", self.name)),
+        })
     }
 
     /// Waits for a line that begins so, and answers what follows.
@@ -48,6 +66,12 @@ impl Role {
         let line = self.line(within)?;
         let rest = line.strip_prefix(begins).map(|rest| rest.trim().to_owned());
         rest.ok_or_else(|| io::Error::other(format!("{} said {line:?} instead of {begins:?}", self.name)))
+    }
+
+    /// The same, for numbers.
+    pub(crate) fn numbers(&self, begins: &str, within: Duration) -> io::Result<Vec<u64>> {
+        let rest = self.expect(begins, within)?;
+        rest.split_whitespace().map(|word| word.parse().map_err(io::Error::other)).collect()
     }
 
     /// Says something to it.
@@ -76,11 +100,15 @@ pub(crate) fn say(line: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// From now on this role ends with whoever started it, whatever it is at.
+pub(crate) fn listen() {
+    LazyLock::force(&ORDERS);
+}
+
 /// Waits until this role is told something.
 pub(crate) fn told() -> io::Result<String> {
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    Ok(line.trim().to_owned())
+    let orders = ORDERS.lock().unwrap_or_else(PoisonError::into_inner);
+    orders.recv().map(|line| line.trim().to_owned()).map_err(io::Error::other)
 }
 
 /// Seconds of processors that a process has used (`utime` and `stime` of proc(5)).

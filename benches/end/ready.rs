@@ -21,8 +21,12 @@ pub(crate) fn messages(recording: &str, prefix: &str, count: u64) -> io::Result<
     let bytes = Traffic::of(recording)?.numbered(0, count);
     let profile = Profile::new(SERVER, None).map_err(io::Error::other)?;
     let writer = Writer::new(profile, prefix, LOG).map_err(io::Error::other)?;
-    let origin =
-        Origin { received: SystemTime::UNIX_EPOCH + Duration::from_secs(1), boot: None, number: None };
+    let origin = Origin {
+        received: SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+        given: None,
+        boot: None,
+        number: None,
+    };
     let mut decoder = Decoder::without_banner(Limits::default());
     let (mut messages, mut unread) = (Vec::new(), bytes.as_slice());
     while let Decoded::Frame { frame, consumed } = decoder.decode(unread).map_err(io::Error::other)? {

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use memchr::memmem;
 
-use crate::traffic::{STAMP_KEY, number};
+use crate::{
+    consume::Sink,
+    traffic::{STAMP_KEY, number},
+};
 
 /// Counts the events 0 to `count`; messages that are no events are passed over.
 pub(crate) struct Tally {
@@ -25,8 +28,18 @@ impl Tally {
         Self { count, came: 0, last, seen, bytes: 0, wrong: None, finder: memmem::Finder::new(STAMP_KEY) }
     }
 
-    /// Takes one message, which came in `place` and is `bytes` long with all its headers; true once all are there.
-    pub(crate) fn take(&mut self, place: i32, body: &[u8], bytes: usize) -> bool {
+    /// `whole BYTES`, or what was wrong.
+    pub(crate) fn verdict(&self) -> String {
+        match &self.wrong {
+            None if self.came == self.count => format!("whole {}", self.bytes),
+            None => format!("void: {} of {} came", self.came, self.count),
+            Some(wrong) => format!("void: {wrong}"),
+        }
+    }
+}
+
+impl Sink for Tally {
+    fn take(&mut self, place: i32, body: &[u8], bytes: usize) -> bool {
         let Some(number) = number(&self.finder, body) else { return false };
         let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
         let before = self.last.insert(place, number);
@@ -44,14 +57,5 @@ impl Tally {
         self.came += 1;
         self.bytes += bytes as u64;
         self.came >= self.count
-    }
-
-    /// `whole BYTES`, or what was wrong.
-    pub(crate) fn verdict(&self) -> String {
-        match &self.wrong {
-            None if self.came == self.count => format!("whole {}", self.bytes),
-            None => format!("void: {} of {} came", self.came, self.count),
-            Some(wrong) => format!("void: {wrong}"),
-        }
     }
 }

@@ -4,7 +4,8 @@
 //! is the median of the rounds. Time is the thread's own (`CLOCK_THREAD_CPUTIME_ID`), so that other work on the machine
 //! disturbs little; only the spool, which has threads of its own, is measured by the wall's clock.
 //!
-//! `--seconds N` measures about so long for each recording, `--json FILE` writes the figures there too, and
+//! `--seconds N` measures about so long for each recording, `--json FILE` writes the figures there too, `--peer PROGRAM`
+//! puts somebody else's parser beside them (what benches/peers/install makes of benches/peers/asterisk-rs), and
 //! `--once CONTENDER RECORDING TIMES` does one thing so often and nothing else, for a profiler.
 
 #[path = "../common/mod.rs"]
@@ -13,6 +14,7 @@ mod contenders;
 mod measure;
 mod naive;
 mod ours;
+mod peer;
 mod report;
 mod spool;
 
@@ -28,6 +30,7 @@ use std::{
 use amibus_services::corpus::corpus;
 
 use contenders::Contender;
+use peer::Peer;
 
 /// The recordings that figures are given for.
 const RECORDINGS: [&str; 3] = ["load500-22", "lists-22", "userevents-16"];
@@ -42,7 +45,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for name in RECORDINGS {
         let bytes = corpus(&format!("{name}.s2c"));
         naive::check(&bytes)?;
-        results.push(measure::recording(name, &bytes, Duration::from_secs(options.seconds)));
+        let time = Duration::from_secs(options.seconds);
+        results.push(measure::recording(name, &bytes, time, options.peer.as_ref())?);
     }
     let spool = spool::measure(&corpus("load500-22.s2c"), options.seconds)?;
     report::print(&results, &spool)?;
@@ -69,6 +73,7 @@ fn once(contender: &str, recording: &str, times: u64) -> Result<(), Box<dyn Erro
 struct Options {
     seconds: u64,
     json: Option<PathBuf>,
+    peer: Option<Peer>,
     once: Option<(String, String, u64)>,
 }
 
@@ -83,8 +88,9 @@ impl Options {
                 "--bench" => {}
                 "--seconds" => options.seconds = next()?.parse()?,
                 "--json" => options.json = Some(next()?.into()),
+                "--peer" => options.peer = Some(Peer::new(next()?.into())),
                 "--once" => options.once = Some((next()?, next()?, next()?.parse()?)),
-                _ => return Err(format!("{word}: there is --seconds, --json and --once").into()),
+                _ => return Err(format!("{word}: there is --seconds, --json, --peer and --once").into()),
             }
         }
         Ok(options)

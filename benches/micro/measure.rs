@@ -1,10 +1,10 @@
 //! The contenders in turn, round after round.
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, io, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{common::spread::Spread, contenders::Contender};
+use crate::{common::spread::Spread, contenders::Contender, peer::Peer};
 
 const ROUNDS: u32 = 11;
 
@@ -15,6 +15,8 @@ pub(crate) struct Measured {
     pub(crate) bytes: u64,
     /// Nanoseconds a message, by contender and round.
     nanos: Vec<(Contender, Vec<f64>)>,
+    /// The same of somebody else's program, by round.
+    peer: Vec<f64>,
 }
 
 impl Measured {
@@ -33,15 +35,28 @@ impl Measured {
         let pairs = self.rounds(contender).iter().zip(self.rounds(other));
         Spread::of(pairs.map(|(ours, theirs)| theirs / ours))
     }
+
+    /// Nanoseconds a message of somebody else's program, and how many times as fast [`Contender::Event`] is.
+    pub(crate) fn peer(&self) -> Option<(Spread, Spread)> {
+        let pairs = self.rounds(Contender::Event).iter().zip(&self.peer);
+        let ratio = pairs.map(|(ours, theirs)| theirs / ours);
+        (!self.peer.is_empty()).then(|| (Spread::of(self.peer.iter().copied()), Spread::of(ratio)))
+    }
 }
 
 /// Measures all contenders on one recording, for about `total`.
-pub(crate) fn recording(name: &'static str, bytes: &[u8], total: Duration) -> Measured {
+pub(crate) fn recording(
+    name: &'static str,
+    bytes: &[u8],
+    total: Duration,
+    peer: Option<&Peer>,
+) -> io::Result<Measured> {
     let messages = Contender::ALL.first().map_or(0, |contender| contender.run(bytes).0);
     let contenders = Contender::ALL.len() as u32;
     let share = total / (ROUNDS * contenders);
     let times: Vec<u32> = Contender::ALL.iter().map(|contender| times(*contender, bytes, share)).collect();
     let mut nanos: Vec<(Contender, Vec<f64>)> = Contender::ALL.map(|one| (one, Vec::new())).into();
+    let mut peers = Vec::new();
     for round in 0..ROUNDS as usize {
         for turn in 0..nanos.len() {
             // Nobody always follows the same one.
@@ -52,8 +67,11 @@ pub(crate) fn recording(name: &'static str, bytes: &[u8], total: Duration) -> Me
             let took = time(*contender, bytes, *times);
             found.push(took.as_nanos() as f64 / f64::from(*times) / messages as f64);
         }
+        if let Some(peer) = peer {
+            peers.push(peer.nanos_a_message(bytes, share)?);
+        }
     }
-    Measured { name, messages, bytes: bytes.len() as u64, nanos }
+    Ok(Measured { name, messages, bytes: bytes.len() as u64, nanos, peer: peers })
 }
 
 /// How often a contender goes through a recording within `share`.

@@ -52,8 +52,8 @@ pub(crate) fn messages(bytes: &[u8], mut take: impl FnMut(Message)) {
     frames(bytes, |frame| {
         sequence += 1;
         // As the program does, to tell what was missed.
-        black_box(timestamp_micros(&frame));
-        take(writer.event(frame, sequence, &Origin { received, boot: None, number: None }));
+        let given = black_box(timestamp_micros(&frame));
+        take(writer.event(frame, sequence, &Origin { received, given, boot: None, number: None }));
     });
 }
 

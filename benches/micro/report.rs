@@ -8,13 +8,18 @@ use crate::{
     common::{machine, table},
     contenders::Contender,
     measure::Measured,
+    peer::Peer,
     spool,
 };
 
 pub(crate) fn print(results: &[Measured], spool: &spool::Measured) -> io::Result<()> {
     let heads = ["", "ns a message", "messages/s", "MB/s", "x count-ends", "x (a)", "x (b)"];
     for result in results {
-        let rows: Vec<Vec<String>> = Contender::ALL.iter().map(|one| row(result, *one)).collect();
+        let mut rows: Vec<Vec<String>> = Contender::ALL.iter().map(|one| row(result, *one)).collect();
+        rows.extend(result.peer().map(|(nanos, ratio)| {
+            let ratio = format!("event: {} times as fast", ratio.show(1));
+            vec![Peer::NAME.to_owned(), nanos.show(0), format!("{:.0}", 1e9 / nanos.median), ratio]
+        }));
         let title = format!("{}: {} messages, {} bytes", result.name, result.messages, result.bytes);
         table::print(&title, &heads, &rows)?;
     }
@@ -66,6 +71,10 @@ fn recording(result: &Measured) -> Value {
         });
         (one.name().to_owned(), figures)
     });
-    let contenders: serde_json::Map<String, Value> = contenders.collect();
+    let mut contenders: serde_json::Map<String, Value> = contenders.collect();
+    if let Some((nanos, ratio)) = result.peer() {
+        let figures = json!({ "nanos_a_message": nanos.json(), "event_is_times_as_fast": ratio.json() });
+        contenders.insert(Peer::NAME.to_owned(), figures);
+    }
     json!({ "name": result.name, "messages": result.messages, "bytes": result.bytes, "contenders": contenders })
 }

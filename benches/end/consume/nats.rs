@@ -8,25 +8,26 @@ use async_nats::{
 };
 use futures_util::StreamExt;
 
-use crate::{buses::stream_of, child::say, tally::Tally};
+use super::Sink;
+use crate::{buses::stream_of, child::say};
 
 /// Messages that may wait to be taken: more than a run has, for async-nats drops what is beyond.
 const CAPACITY: usize = 4 << 20;
 
-pub(crate) async fn core(address: &str, prefix: &str, tally: &mut Tally) -> io::Result<()> {
+pub(crate) async fn core(address: &str, prefix: &str, sink: &mut dyn Sink) -> io::Result<()> {
     let client = connect(address).await?;
     let mut events = client.subscribe(format!("{prefix}.event.>")).await.map_err(io::Error::other)?;
     client.flush().await.map_err(io::Error::other)?;
     say("ready")?;
     while let Some(message) = events.next().await {
-        if tally.take(0, &message.payload, message.length) {
+        if sink.take(server(&message.subject), &message.payload, message.length) {
             break;
         }
     }
     Ok(())
 }
 
-pub(crate) async fn stream(address: &str, prefix: &str, tally: &mut Tally) -> io::Result<()> {
+pub(crate) async fn stream(address: &str, prefix: &str, sink: &mut dyn Sink) -> io::Result<()> {
     let client = connect(address).await?;
     let deliver_subject = client.new_inbox();
     let stream = jetstream::new(client).get_stream(stream_of(prefix)).await.map_err(io::Error::other)?;
@@ -37,7 +38,7 @@ pub(crate) async fn stream(address: &str, prefix: &str, tally: &mut Tally) -> io
     say("ready")?;
     while let Some(message) = events.next().await {
         let message = message.map_err(io::Error::other)?;
-        if tally.take(0, &message.payload, message.length) {
+        if sink.take(server(&message.subject), &message.payload, message.length) {
             break;
         }
     }
@@ -47,4 +48,10 @@ pub(crate) async fn stream(address: &str, prefix: &str, tally: &mut Tally) -> io
 async fn connect(address: &str) -> io::Result<async_nats::Client> {
     let options = ConnectOptions::new().subscription_capacity(CAPACITY);
     options.connect(address).await.map_err(io::Error::other)
+}
+
+/// The number in the server's name, the third word of a subject: order is kept for each server.
+fn server(subject: &str) -> i32 {
+    let name = subject.split('.').nth(2).unwrap_or_default();
+    name.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap_or(0)
 }

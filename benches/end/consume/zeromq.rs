@@ -4,9 +4,10 @@ use std::io;
 
 use zeromq::{Socket as _, SocketRecv as _, SubSocket};
 
-use crate::{child::say, tally::Tally};
+use super::Sink;
+use crate::child::say;
 
-pub(crate) async fn run(address: &str, prefix: &str, tally: &mut Tally) -> io::Result<()> {
+pub(crate) async fn run(address: &str, prefix: &str, sink: &mut dyn Sink) -> io::Result<()> {
     let mut socket = SubSocket::new();
     socket.connect(address).await.map_err(io::Error::other)?;
     socket.subscribe(&format!("{prefix}.event.")).await.map_err(io::Error::other)?;
@@ -15,7 +16,7 @@ pub(crate) async fn run(address: &str, prefix: &str, tally: &mut Tally) -> io::R
         let message = socket.recv().await.map_err(io::Error::other)?;
         let body = message.get(1).map_or(&[][..], |frame| frame);
         let bytes = message.iter().map(|frame| frame.len()).sum();
-        if tally.take(0, body, bytes) {
+        if sink.take(0, body, bytes) {
             return Ok(());
         }
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use amibus_contract::Message;
+use bytes::Bytes;
 use rdkafka::{
     ClientConfig, ClientContext,
     config::FromClientConfigAndContext as _,
@@ -19,6 +20,7 @@ use rdkafka::{
     producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
 };
 
+use super::{Pace, apart};
 use crate::child::{say, told};
 
 /// The wait for room in the producer's queue, and for the last reports.
@@ -56,7 +58,7 @@ impl ProducerContext for Reports {
     }
 }
 
-pub(crate) fn run(address: &str, messages: Vec<Message>) -> io::Result<()> {
+pub(crate) fn run(address: &str, messages: Vec<Message>, pace: &mut Pace) -> io::Result<()> {
     let (stored, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", address);
@@ -66,17 +68,18 @@ pub(crate) fn run(address: &str, messages: Vec<Message>) -> io::Result<()> {
     let reports = Reports { stored: Arc::clone(&stored), failed: Arc::clone(&failed) };
     let producer = ThreadedProducer::from_config_and_context(&config, reports).map_err(io::Error::other)?;
     let count = messages.len() as u64;
-    let messages: Vec<(Message, OwnedHeaders)> = messages
+    let messages: Vec<(Message, Bytes, OwnedHeaders)> = messages
         .into_iter()
         .map(|message| {
             let headers = headers(&message);
-            (message, headers)
+            let (message, body) = apart(message);
+            (message, body, headers)
         })
         .collect();
     say("ready")?;
     told()?;
-    for (message, headers) in messages {
-        send(&producer, &message, headers)?;
+    for (message, body, headers) in messages {
+        send(&producer, &message, &pace.due(body), headers)?;
     }
     while stored.load(Ordering::Relaxed) + failed.load(Ordering::Relaxed) < count {
         thread::sleep(PAUSE);
@@ -87,9 +90,13 @@ pub(crate) fn run(address: &str, messages: Vec<Message>) -> io::Result<()> {
     }
 }
 
-fn send(producer: &ThreadedProducer<Reports>, message: &Message, headers: OwnedHeaders) -> io::Result<()> {
-    let record =
-        BaseRecord::to(message.topic.class()).key(&*message.key).payload(&message.body[..]).headers(headers);
+fn send(
+    producer: &ThreadedProducer<Reports>,
+    message: &Message,
+    body: &[u8],
+    headers: OwnedHeaders,
+) -> io::Result<()> {
+    let record = BaseRecord::to(message.topic.class()).key(&*message.key).payload(body).headers(headers);
     let mut result = producer.send(record);
     loop {
         match result {

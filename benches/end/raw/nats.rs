@@ -9,37 +9,38 @@ use async_nats::{
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
-use super::ready;
+use super::{Pace, ready};
 use crate::buses::MAX_IN_FLIGHT;
 
 /// As amibus's.
 const CLIENT_CAPACITY: usize = 1024;
 
-pub(crate) async fn core(address: &str, messages: Vec<Message>) -> io::Result<()> {
+pub(crate) async fn core(address: &str, messages: Vec<Message>, pace: &mut Pace) -> io::Result<()> {
     let client = connect(address).await?;
     let messages: Vec<_> = messages.into_iter().map(parts).collect();
     ready().await?;
     for (subject, headers, body) in messages {
-        client.publish_with_headers(subject, headers, body).await.map_err(io::Error::other)?;
+        client.publish_with_headers(subject, headers, pace.due(body)).await.map_err(io::Error::other)?;
     }
     client.flush().await.map_err(io::Error::other)
 }
 
-pub(crate) async fn stream(address: &str, messages: Vec<Message>) -> io::Result<()> {
+pub(crate) async fn stream(address: &str, messages: Vec<Message>, pace: &mut Pace) -> io::Result<()> {
     let context = ContextBuilder::new().max_ack_inflight(MAX_IN_FLIGHT).build(connect(address).await?);
     let messages: Vec<_> = messages
         .into_iter()
         .map(parts)
-        .map(|(subject, headers, body)| (subject, PublishMessage::build().payload(body).headers(headers)))
+        .map(|(subject, headers, body)| (subject, PublishMessage::build().headers(headers), body))
         .collect();
     ready().await?;
     let mut acks = FuturesUnordered::new();
-    for (subject, message) in messages {
+    for (subject, message, body) in messages {
         if acks.len() >= MAX_IN_FLIGHT
             && let Some(ack) = acks.next().await
         {
             let _: async_nats::jetstream::publish::PublishAck = Result::map_err(ack, io::Error::other)?;
         }
+        let message = message.payload(pace.due(body));
         let ack = context.send_publish(subject, message).await.map_err(io::Error::other)?;
         acks.push(IntoFuture::into_future(ack));
     }
@@ -61,6 +62,6 @@ fn parts(message: Message) -> (String, HeaderMap, Bytes) {
     for (name, value) in message.attributes.iter() {
         headers.insert(format!("ce-{name}"), value);
     }
-    headers.insert("Nats-Msg-Id", &*message.attributes.id);
+    headers.insert("Nats-Msg-Id", message.attributes.id());
     (message.topic.as_str().to_owned(), headers, message.body)
 }

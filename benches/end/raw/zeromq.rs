@@ -7,13 +7,13 @@ use bytes::Bytes;
 use tokio::task::yield_now;
 use zeromq::{Socket as _, SocketRecv as _, SocketSend as _, XPubSocket, ZmqMessage};
 
-use super::ready;
+use super::{Pace, apart, ready};
 use crate::child::say;
 
 /// After how many messages the engine's tasks get their turn, as in amibus.
 const YIELD_EVERY: usize = 64;
 
-pub(crate) async fn run(address: &str, messages: Vec<Message>) -> io::Result<()> {
+pub(crate) async fn run(address: &str, messages: Vec<Message>, pace: &mut Pace) -> io::Result<()> {
     let mut socket = XPubSocket::new();
     socket.bind(address).await.map_err(io::Error::other)?;
     let messages: Vec<ZmqMessage> = messages.into_iter().map(frames).collect::<io::Result<_>>()?;
@@ -22,6 +22,7 @@ pub(crate) async fn run(address: &str, messages: Vec<Message>) -> io::Result<()>
     socket.recv().await.map_err(io::Error::other)?;
     ready().await?;
     for (at, message) in messages.into_iter().enumerate() {
+        let message = if pace.is_steady() { due(message, pace)? } else { message };
         socket.send(message).await.map_err(io::Error::other)?;
         if at % YIELD_EVERY == YIELD_EVERY - 1 {
             yield_now().await;
@@ -31,6 +32,17 @@ pub(crate) async fn run(address: &str, messages: Vec<Message>) -> io::Result<()>
 }
 
 fn frames(message: Message) -> io::Result<ZmqMessage> {
-    let topic: Bytes = message.topic.text().into_bytes();
-    ZmqMessage::try_from(vec![topic, message.body]).map_err(|_| io::Error::other("a message without frames"))
+    let (message, body) = apart(message);
+    whole(vec![message.topic.text().into_bytes(), body])
+}
+
+fn due(message: ZmqMessage, pace: &mut Pace) -> io::Result<ZmqMessage> {
+    let mut frames = message.into_vec();
+    let body = frames.pop().unwrap_or_default();
+    frames.push(pace.due(body));
+    whole(frames)
+}
+
+fn whole(frames: Vec<Bytes>) -> io::Result<ZmqMessage> {
+    ZmqMessage::try_from(frames).map_err(|_| io::Error::other("a message without frames"))
 }
