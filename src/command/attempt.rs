@@ -200,7 +200,10 @@ impl Engine {
             }
             Err(fault) => {
                 self.left.add(id);
-                Err(fault.to_string())
+                let own_id = id.to_owned();
+                // Whatever dies before it is given back: this answer is the only one.
+                let noted = self.blocking(move |journal| journal.answered(&own_id)).await;
+                Err(noted.err().map_or_else(|| fault.to_string(), |error| format!("{fault}; {error}")))
             }
         };
         if let Err(error) = released {

@@ -110,7 +110,7 @@ pub struct Open {
     pub since: Option<SystemTime>,
     /// What was kept of its response: of one in work, Asterisk's own answer, which was Success.
     pub response: Option<Vec<u8>>,
-    /// Whether its bus delivers it again.
+    /// Whether its bus delivers it again, or its requester was answered: nobody is to be told of an unsent one.
     pub durable: bool,
     /// Nothing of it stands in its server's log before this number; `None`: nobody knows.
     pub log_from: Option<u64>,
@@ -172,7 +172,7 @@ impl Journal {
             .prepare_cached(
                 "INSERT INTO command (id, payload_hash, server, action, sender, state, claimed_at, durable, nonce)
              VALUES (?1, ?2, ?3, ?4, ?5, 'claimed', ?6, ?7, lower(hex(randomblob(16))))
-             ON CONFLICT DO UPDATE SET claimed_at = excluded.claimed_at, durable = max(durable, excluded.durable)
+             ON CONFLICT DO UPDATE SET claimed_at = excluded.claimed_at, durable = excluded.durable
              WHERE state = 'claimed' AND payload_hash = excluded.payload_hash",
             )?
             .execute(params![
@@ -207,6 +207,18 @@ impl Journal {
         let mut delete =
             connection.prepare_cached("DELETE FROM command WHERE id = ?1 AND state = 'claimed'")?;
         Ok(delete.execute([id])? == 1)
+    }
+
+    /// Of a claim that could not be given back: its requester was told that nothing was sent, so that no later process tells
+    /// it of another end. Claimed anew, it is as if nobody had been told.
+    ///
+    /// # Errors
+    /// When it could not be recorded.
+    pub fn answered(&self, id: &str) -> Result<(), JournalError> {
+        self.lock()
+            .prepare_cached("UPDATE command SET durable = 1 WHERE id = ?1 AND state = 'claimed'")?
+            .execute([id])?;
+        Ok(())
     }
 
     /// Records that the action is about to be written to the socket. After this it is never sent again.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 1 | the table |
 //! | 2 | `channel_id`, the ChannelId of an Originate; `pace`, the limits that count its call (a JSON array of names); `nonce`, what its shared claim is recognised by |
-//! | 3 | `durable`, whether the command's bus delivers it again; what was there before counts as such |
+//! | 3 | `durable`, whether the command's bus delivers it again, or whoever asked was answered: nobody is to be told of it if it was never sent; what was there before counts as such |
 //! | 4 | `log_from`, the number in its server's log before which nothing of the command stands; `NULL`: nobody knows |
 //!
 //! Each step is one transaction: a process that dies in it leaves the version before or the one after.

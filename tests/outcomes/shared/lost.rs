@@ -227,6 +227,51 @@ async fn a_claim_that_could_not_be_given_back_is_once_the_store_answers() {
     left.await.expect("ends");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_and_could_not_be_given_back_is_told_once_whatever_dies() {
+    let pair = Pair::with(NEVER).await;
+    let body = originate("answered");
+    pair.ways[0].next(Call::Create, Fate::AnswerLost);
+    pair.ways[0].lose(&[Call::Create, Call::Update, Call::Delete]);
+    let told = pair.one.ask(request(&body)).await.response;
+    ended(&told, "rejected", Code::NotRecorded);
+    assert!(pair.one.shown("answered").is_some(), "its nonce is kept");
+    // It dies before it can give it back.
+    pair.ways[0].lose(&[]);
+    recover(&pair.one).await;
+    let times = |seen: &[Value]| seen.iter().filter(|m| m["correlationid"] == "answered").count();
+    pair.one.end_left_behind(Duration::ZERO).await;
+    Arc::clone(&pair.one.engine).release_unsent(CancellationToken::new()).await;
+    pair.one.end_left_behind(Duration::ZERO).await;
+    assert_eq!((times(&pair.one.published().await), pair.one.shown("answered")), (1, None));
+    assert!(pair.entry("answered").await.is_none(), "given back");
+    let again = pair.two.ask(request(&body)).await.response;
+    assert_eq!((&again["data"]["outcome"], pair.calls()), (&json!("executed"), 1), "{again}");
+}
+
+/// Whoever asks once more and is not answered is told of it, as ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_answered_and_is_asked_again_is_told_of_when_amibus_dies() {
+    let pair = Pair::with(NEVER).await;
+    let body = originate("twice");
+    pair.ways[0].next(Call::Create, Fate::AnswerLost);
+    pair.ways[0].lose(&[Call::Create, Call::Update, Call::Delete]);
+    ended(&pair.one.ask(request(&body)).await.response, "rejected", Code::NotRecorded);
+    pair.ways[0].lose(&[]);
+    assert_eq!(pair.one.claim_of_request("twice", &body), amibus::command::journal::Claim::Ours);
+    recover(&pair.one).await;
+    Arc::clone(&pair.one.engine).release_unsent(CancellationToken::new()).await;
+    pair.one.end_left_behind(Duration::ZERO).await;
+    let shown = pair.one.shown("twice").expect("recorded");
+    assert_eq!((&*shown.state, shown.outcome.as_deref()), ("done", Some("rejected")));
+    assert_eq!(
+        pair.two.ask(request(&body)).await.response["data"]["outcome"],
+        "rejected",
+        "one outcome for all"
+    );
+    assert_eq!(pair.calls(), 0);
+}
+
 /// Else whoever gets it next waits for a claim that nobody renews.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_on_what_its_bus_took_away_is_given_back_once_the_store_answers() {
