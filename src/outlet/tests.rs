@@ -35,6 +35,8 @@ enum Told {
 struct Script {
     random: u64,
     is_away: bool,
+    /// No accident befalls the next answer, which leaves one on its way.
+    is_calm: bool,
     told: Vec<Told>,
     on_way: Vec<String>,
     /// So many were offered when the last fault came, and are not done with: nothing else is to be offered.
@@ -47,7 +49,8 @@ struct Script {
 #[derive(Clone)]
 struct Scripted {
     script: Arc<Mutex<Script>>,
-    /// Whether messages that are on their way get no further, where there are many.
+    /// Whether messages that are on their way get no further, where there are several: the first of them are stored then, and
+    /// others stay on their way.
     is_held: watch::Receiver<bool>,
 }
 
@@ -86,11 +89,16 @@ impl Script {
         assert!(self.owed == 0 || (whole && self.owed == batch.len()), "more was taken after a fault");
         let is_gap = |message: &&Message| matches!(told(message), Told::Gap(..));
         self.gaps_behind_others += batch.iter().skip(self.on_way.len().max(1)).filter(is_gap).count() as u64;
-        let aim = if whole { batch.len() } else { 1 + self.below(batch.len()) };
+        let is_calm = std::mem::take(&mut self.is_calm);
+        let aim = match (whole, is_calm) {
+            (true, _) => batch.len(),
+            (false, true) => 1,
+            (false, false) => 1 + self.below(batch.len()),
+        };
         let refused = batch.iter().position(is_refused).filter(|at| *at < aim);
         let (safe, fault) = match refused {
             _ if self.is_away => (0, Some(FaultKind::Unreachable)),
-            _ if self.below(12) == 0 => {
+            _ if !is_calm && self.below(12) == 0 => {
                 (self.below(refused.unwrap_or(aim).max(1)), Some(FaultKind::TimedOut))
             }
             Some(at) => (at, Some(FaultKind::TooLarge)),
@@ -119,10 +127,13 @@ impl Outlet for Scripted {
     fn advance<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
         Box::pin(async move {
             tokio::task::yield_now().await;
-            if batch.len() >= BATCH_MESSAGES / 2 {
+            let was_held = batch.len() > 1 && *self.is_held.borrow();
+            if was_held {
                 let _ = self.is_held.wait_for(|is_held| !is_held).await;
             }
-            self.lock().answer(batch, false)
+            let mut script = self.lock();
+            script.is_calm = was_held;
+            script.answer(batch, false)
         })
     }
 
