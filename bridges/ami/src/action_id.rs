@@ -15,7 +15,8 @@ use md5::{Digest, Md5};
 /// Bytes of an ActionID that Asterisk echoes undamaged.
 pub const MAX_ACTION_ID_BYTES: usize = 60;
 
-const OWNER: &str = "amibus-";
+/// What all of them begin with.
+pub(crate) const OWNER: &str = "amibus-";
 const PREFIX_BYTES: usize = 8;
 const TAG_BYTES: usize = 4;
 
