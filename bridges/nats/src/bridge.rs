@@ -53,8 +53,7 @@ impl Bridge for NatsBridge {
         let found = line.as_ref().and_then(|line| Some((line, line.stream.as_ref()?)));
         let (how, order) = match found {
             Some((line, config)) => {
-                let alone = line.dialled.client.server_info().cluster.is_none();
-                let order = stream::order_in_words(config, alone, settings.max_in_flight_per_key);
+                let order = stream::order_in_words(config, line.is_alone, settings.max_in_flight_per_key);
                 (stream::in_words(config), order)
             }
             None => ("not looked at yet".to_owned(), "the order depends on the stream"),

@@ -36,6 +36,8 @@ pub(crate) struct Line {
     pub(crate) dialled: Dialled,
     /// The stream as found, where there is one.
     pub(crate) stream: Option<StreamConfig>,
+    /// The server is in no cluster: it is in one from its start on, or never.
+    pub(crate) is_alone: bool,
     dropped: AtomicBool,
     unanswered: AtomicUsize,
 }
@@ -128,6 +130,7 @@ impl Hub {
         Ok(Arc::new(Line {
             dialled,
             stream,
+            is_alone: info.cluster.is_none(),
             dropped: AtomicBool::new(false),
             unanswered: AtomicUsize::new(0),
         }))

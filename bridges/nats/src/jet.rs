@@ -133,8 +133,7 @@ impl JetOutlet {
         if self.cautious {
             return 1;
         }
-        let alone = line.dialled.client.server_info().cluster.is_none();
-        let steady = alone && line.stream.as_ref().is_some_and(stream::takes_all_or_nothing);
+        let steady = line.is_alone && line.stream.as_ref().is_some_and(stream::takes_all_or_nothing);
         settings.max_in_flight_per_key.unwrap_or(if steady { settings.max_in_flight } else { 1 })
     }
 
