@@ -154,7 +154,7 @@ impl<F: Filesystem + Clone> Spool<F> {
 
     /// The reader of lane number `lane`, counted from zero. Each lane has one reader.
     pub fn reader(self: &Arc<Self>, lane: usize) -> Reader<F> {
-        Reader { spool: Arc::clone(self), lane, files: None, reading: None }
+        Reader { spool: Arc::clone(self), lane, files: None, reading: None, not_before: None }
     }
 
     /// What lane number `lane` holds.
@@ -310,6 +310,8 @@ pub struct Reader<F: Filesystem + Clone = Disk> {
     lane: usize,
     files: Option<FileReader<F>>,
     reading: Option<JoinHandle<(FileReader<F>, Got)>>,
+    /// The disk refused a read, and is asked again then, however often the lane asks meanwhile.
+    not_before: Option<tokio::time::Instant>,
 }
 
 impl<F: Filesystem + Clone> Reader<F> {
@@ -330,10 +332,14 @@ impl<F: Filesystem + Clone> Reader<F> {
                     .map_or((None, Got { again: true, ..Got::default() }), |(files, got)| (Some(files), got));
                 self.files = files;
                 if got.again {
-                    tokio::time::sleep(READ_RETRY).await;
+                    self.not_before = Some(tokio::time::Instant::now() + READ_RETRY);
                 } else if let Some(batch) = self.engine().lock().deliver(self.lane, got) {
                     return Some(batch);
                 }
+            }
+            if let Some(at) = self.not_before {
+                tokio::time::sleep_until(at).await;
+                self.not_before = None;
             }
             let take = self.engine().lock().take(self.lane, messages, bytes);
             match take {

@@ -1,11 +1,11 @@
-//! The real disk, made to hang and to take its time.
+//! The real disk, made to hang, to take its time, and to refuse reads.
 
 use std::{
     io,
     path::Path,
     sync::{
         Arc, Condvar, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +16,7 @@ use crate::spool::fs::{Disk, Filesystem};
 #[derive(Clone, Default)]
 pub(super) struct Slow {
     pub(super) sync_millis: Arc<AtomicU64>,
+    pub(super) refuses_reads: Arc<AtomicBool>,
     hung: Arc<(Mutex<bool>, Condvar)>,
 }
 
@@ -54,6 +55,9 @@ impl Filesystem for Slow {
     }
     fn read_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.wait();
+        if self.refuses_reads.load(Ordering::Relaxed) {
+            return Err(io::Error::other("refused"));
+        }
         Disk.read_at(file, buffer, offset)
     }
     fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
+
 use super::{
     model::{Death, Model},
     rig::{BUSES, DIR, Rig, body, decode, message, number, small},
@@ -165,6 +167,26 @@ async fn a_disk_that_hangs_for_longer_costs_the_oldest_and_that_is_announced() {
     }
     assert!(lost > 5_000, "{lost}");
     assert_eq!((spool.backlog(0).dropped, spool.backlog(0).waiting), (lost, 0));
+}
+
+/// As a lane asks that has messages on its way: it does not wait.
+#[tokio::test]
+async fn a_disk_that_refuses_reads_for_a_second_costs_nothing_however_often_it_is_asked() {
+    let (dir, fs) = (tempfile::tempdir().expect("a folder"), Slow::default());
+    let spool = start(&fs, dir.path(), Options { cache_bytes: 0, ..Options::default() });
+    let mut reader = spool.reader(0);
+    load(&spool, 100, 10_000).await;
+    assert!(spool.in_a_file(100).await);
+    fs.refuses_reads.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(1) {
+        let asked = reader.batch(1000, 1 << 20).now_or_never();
+        assert!(asked.is_none(), "{:?}: {asked:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    fs.refuses_reads.store(false, Ordering::Relaxed);
+    read_all(&mut reader, 100).await;
+    assert!(spool.finish(PATIENCE));
 }
 
 /// A hundred records, of which the slow bus has taken none.
