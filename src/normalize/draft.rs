@@ -1,104 +1,100 @@
 //! A text that is written by whole blocks.
 
-use wide::u8x16;
+use super::block::{BLOCK, Block, Padded};
 
-use super::block::{BLOCK, Block, Padded, after, load, not_plain};
+/// Bytes that a draft can hold: a power of two, so that the compiler sees that every place is inside.
+pub(crate) const MAX_DRAFT_BYTES: usize = 1 << 19;
+/// What may be written behind the end of the longest one.
+const SPARE_BYTES: usize = 4 * BLOCK;
 
-/// A text that grows by whole blocks in memory of a fixed size, of which the last block stays free. What does not fit is
-/// lost, and then nothing is free.
+/// Memory of a draft. Only what was written once takes any.
+#[derive(Debug)]
+pub(crate) struct Memory(Box<[u8; MAX_DRAFT_BYTES + SPARE_BYTES]>);
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        let zeros = vec![0; MAX_DRAFT_BYTES + SPARE_BYTES].into_boxed_slice();
+        Self(zeros.try_into().expect("it is that long"))
+    }
+}
+
+/// A text that grows by whole blocks: what is written behind its end is not part of it until it is kept. Who writes must
+/// know that it stays below [`MAX_DRAFT_BYTES`]; beyond, its beginning is lost.
 #[derive(Debug)]
 pub(crate) struct Draft<'m> {
-    free: &'m mut [u8],
+    memory: &'m mut [u8; MAX_DRAFT_BYTES + SPARE_BYTES],
+    bytes: usize,
 }
 
 impl<'m> Draft<'m> {
-    pub(crate) fn new(memory: &'m mut [u8]) -> Self {
-        Self { free: memory }
+    #[inline(always)]
+    pub(crate) fn new(memory: &'m mut Memory) -> Self {
+        Self { memory: &mut memory.0, bytes: 0 }
     }
 
-    /// How many bytes are free, unless something was lost.
-    pub(crate) fn free(&self) -> Option<usize> {
-        Some(self.free.len()).filter(|free| *free >= BLOCK)
+    /// What was written.
+    #[inline(always)]
+    pub(crate) fn finish(self) -> &'m mut [u8] {
+        self.memory.get_mut(..self.bytes).unwrap_or_default()
+    }
+
+    /// Bytes so far.
+    #[inline(always)]
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
     }
 
     #[inline(always)]
     pub(crate) fn push(&mut self, byte: u8) {
-        if let Some(place) = self.free.first_mut() {
-            *place = byte;
+        self.write([byte]);
+    }
+
+    /// Appends a few bytes.
+    #[inline(always)]
+    pub(crate) fn write<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.put_at(0, bytes);
+        self.bytes += N;
+    }
+
+    /// Appends text of any length.
+    #[inline(always)]
+    pub(crate) fn extend(&mut self, text: &[u8]) {
+        if let Some(place) = self.memory.get_mut(self.bytes..self.bytes + text.len()) {
+            place.copy_from_slice(text);
         }
-        self.keep(1);
+        self.bytes += text.len();
     }
 
     /// Writes a short text, without making it part of the draft yet.
     #[inline(always)]
     pub(crate) fn put(&mut self, text: &Padded) {
         let [first, second, third] = text.blocks;
-        self.block(0, u8x16::new(first));
+        self.put_at(0, first);
         if text.len() > BLOCK {
-            self.block(BLOCK, u8x16::new(second));
+            self.put_at(BLOCK, second);
             if text.len() > 2 * BLOCK {
-                self.block(2 * BLOCK, u8x16::new(third));
+                self.put_at(2 * BLOCK, third);
             }
         }
     }
 
-    /// Appends text of any length.
+    /// Writes a block so many bytes behind the end, without making it part of the draft yet.
     #[inline(always)]
-    pub(crate) fn extend(&mut self, text: &[u8]) {
-        if let Some(place) = self.free.get_mut(..text.len()) {
-            place.copy_from_slice(text);
-        }
-        self.keep(text.len());
-    }
-
-    /// The same where it is most often short.
-    #[inline(always)]
-    pub(crate) fn copy(&mut self, text: &[u8]) {
-        let (mut rest, mut done) = (text, 0);
-        while !rest.is_empty() {
-            self.block(done, load(rest));
-            done += BLOCK;
-            rest = after(rest);
-        }
-        self.keep(text.len());
-    }
-
-    /// Writes what `text` begins with and is plain, behind `ahead` bytes that were written before, and without making
-    /// it part of the draft yet; says how much that is.
-    #[inline(always)]
-    pub(crate) fn plain(&mut self, ahead: usize, text: &[u8]) -> usize {
-        let (mut rest, mut bytes) = (text, 0);
-        loop {
-            let block = load(rest);
-            self.block(ahead + bytes, block);
-            let found = not_plain(block);
-            if found != 0 {
-                return bytes + found.trailing_zeros() as usize;
-            }
-            bytes += BLOCK;
-            rest = after(rest);
-        }
-    }
-
-    /// Makes what was written last a part of the draft, and a quote behind it.
-    #[inline(always)]
-    pub(crate) fn close(&mut self, bytes: usize) {
-        if let Some(place) = self.free.get_mut(bytes) {
-            *place = b'"';
-        }
-        self.keep(bytes + 1);
+    pub(crate) fn block(&mut self, ahead: usize, block: Block) {
+        self.put_at(ahead, block.to_array());
     }
 
     /// Makes what was written last a part of the draft.
     #[inline(always)]
     pub(crate) fn keep(&mut self, bytes: usize) {
-        self.free = std::mem::take(&mut self.free).get_mut(bytes..).unwrap_or_default();
+        self.bytes += bytes;
     }
 
     #[inline(always)]
-    fn block(&mut self, ahead: usize, block: Block) {
-        if let Some(place) = self.free.get_mut(ahead..).and_then(<[u8]>::first_chunk_mut) {
-            *place = block.to_array();
+    fn put_at<const N: usize>(&mut self, ahead: usize, bytes: [u8; N]) {
+        let at = (self.bytes + ahead) % MAX_DRAFT_BYTES;
+        if let Some(place) = self.memory.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            *place = bytes;
         }
     }
 }
@@ -108,64 +104,27 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    /// What is written with so much memory, if it fitted.
-    fn written(room: usize, write: impl FnOnce(&mut Draft<'_>)) -> Option<Vec<u8>> {
-        let mut memory = vec![0; room];
-        let mut draft = Draft::new(&mut memory);
-        write(&mut draft);
-        let bytes = room - draft.free()?;
-        memory.truncate(bytes);
-        Some(memory)
-    }
+    use crate::normalize::block::load;
 
     proptest! {
         #[test]
-        fn what_is_plain_is_written(text in "[ -~]{0,60}[\r\u{e4}\"\\\\x\0]{0,2}[ -~]{0,20}") {
-            let text = text.as_bytes();
-            let is_plain = |byte: &u8| (0x20..0x80).contains(byte) && !b"\"\\".contains(byte);
-            let expected: Vec<u8> = text.iter().copied().take_while(is_plain).collect();
-            let plain = written(200, |draft| {
-                draft.push(b'>');
-                let plain = draft.plain(0, text);
-                draft.keep(plain);
-                draft.put(&Padded::new(b"key").expect("short"));
-                let plain = draft.plain(3, text);
-                draft.close(3 + plain);
-            });
-            prop_assert_eq!(plain, Some([b">", &*expected, b"key", &expected, b"\""].concat()));
-            let copied = written(200, |draft| {
-                draft.copy(text);
-                draft.extend(b"end");
-            });
-            prop_assert_eq!(copied, Some([text, b"end"].concat()));
-        }
-
-        #[test]
-        fn a_short_text_is_written(text in "[a-z: ]{0,48}", bytes in 0..=48_usize) {
+        fn what_is_kept_is_written(text in "[a-z: ]{0,48}", bytes in 0..=48_usize, behind in "[a-z]{0,60}") {
             let padded = Padded::new(text.as_bytes()).expect("short");
             let bytes = bytes.min(text.len());
-            let put = written(100, |draft| {
-                draft.put(&padded);
-                draft.keep(bytes);
-                draft.push(b'.');
-            });
-            prop_assert_eq!(put, Some([&text.as_bytes()[..bytes], b"."].concat()));
-        }
-
-        #[test]
-        fn what_does_not_fit_is_told(text in "[a-z]{0,60}", room in 0..80_usize) {
-            let fits = text.len() + BLOCK <= room;
-            let expected = fits.then(|| text.as_bytes().to_vec());
-            prop_assert_eq!(written(room, |draft| draft.copy(text.as_bytes())), expected.clone());
-            prop_assert_eq!(written(room, |draft| draft.extend(text.as_bytes())), expected.clone());
-            let pushed = written(room, |draft| text.bytes().for_each(|byte| draft.push(byte)));
-            prop_assert_eq!(pushed, expected.clone());
-            let plain = written(room, |draft| {
-                let bytes = draft.plain(0, text.as_bytes());
-                draft.keep(bytes);
-            });
-            prop_assert_eq!(plain, expected);
+            let mut memory = Memory::new();
+            let mut draft = Draft::new(&mut memory);
+            draft.put(&padded);
+            draft.keep(bytes);
+            draft.push(b'.');
+            for (at, part) in behind.as_bytes().chunks(BLOCK).enumerate() {
+                draft.block(at * BLOCK, load(part));
+            }
+            draft.keep(behind.len());
+            draft.write(*b"\":");
+            draft.extend(text.as_bytes());
+            let expected = [&text.as_bytes()[..bytes], b".", behind.as_bytes(), b"\":", text.as_bytes()].concat();
+            prop_assert_eq!(draft.len(), expected.len());
+            prop_assert_eq!(&*draft.finish(), &*expected);
         }
     }
 }

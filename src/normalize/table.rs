@@ -19,7 +19,7 @@ pub(crate) static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 pub(crate) struct Name {
     pub(crate) rule: Rule,
     /// `Name: `, as a line begins.
-    line: Padded,
+    pub(crate) line: Padded,
     /// `,"Name":"`, as a member of `data` begins.
     pub(crate) member: Padded,
     /// Bytes of that where the values are of the form that the table gives.
@@ -99,12 +99,6 @@ impl Name {
         Some(Self { rule, line, member, own_key: member.len() - usize::from(!rule.form.is_quoted()) })
     }
 
-    /// Whether the first line of `text` has that name, and a blank after its colon.
-    #[inline(always)]
-    pub(crate) fn begins(&self, text: &[u8]) -> bool {
-        self.line.begins(text)
-    }
-
     /// Bytes of `member` before a value of that form: with the quote, or without.
     #[inline(always)]
     pub(crate) fn key_bytes(&self, form: Form) -> usize {
@@ -130,6 +124,11 @@ fn ends(name: &[u8]) -> (u64, u64) {
     (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
 }
 
+/// Where a name may stand in a table that can hold any: the places after the first that is probed follow one another.
+pub(crate) fn places(name: &[u8]) -> impl Iterator<Item = usize> + use<> {
+    probe(name.len(), ends(name))
+}
+
 #[inline]
 fn probe(length: usize, (head, tail): (u64, u64)) -> impl Iterator<Item = usize> + use<> {
     let mut hash = (length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -142,6 +141,7 @@ fn probe(length: usize, (head, tail): (u64, u64)) -> impl Iterator<Item = usize>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::normalize::block;
 
     #[test]
     fn every_name_is_found_again_and_only_once() {
@@ -151,8 +151,10 @@ mod tests {
             let found = TABLE.get(slot.name).expect("listed");
             assert_eq!(found.rule.id, slot.id, "{name} is in two lists");
             assert_eq!(found.len(), slot.name.len());
-            assert!(found.begins(format!("{name}: x").as_bytes()), "{name}");
-            assert!(!found.begins(format!("{name}:x").as_bytes()), "{name}");
+            let begins = |line: &str| {
+                found.line.is(|ahead| block::load(line.as_bytes().get(ahead..).unwrap_or_default()))
+            };
+            assert!(begins(&format!("{name}: x")) && !begins(&format!("{name}:x")), "{name}");
         }
         assert_eq!(names.len() + 1, TABLE.names.len());
         assert!(names.len() > 800 && names.len() < SLOTS / 3);

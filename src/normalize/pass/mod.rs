@@ -8,6 +8,7 @@
 //! pass without a result, and [`Lines`](super::lines::Lines) and [`data`](super::data) do all of it, for every message
 //! there is. Where there is a result it is theirs, byte for byte.
 
+mod source;
 mod values;
 
 #[cfg(test)]
@@ -15,77 +16,111 @@ mod tests;
 
 use amibus_ami::Frame;
 
+use self::source::{MAX_BYTES, Source};
 use super::{
     block,
     data::RESERVED,
-    draft::Draft,
+    draft::{self, Draft, MAX_DRAFT_BYTES},
     fields::{self, EventRules, Form, Rule},
-    table::{MAX_NAMES, Name, TABLE, Table},
+    table::{self, MAX_NAMES, Name, TABLE, Table},
 };
 use crate::route::{CallIds, Role};
 
-const CRLF: &[u8] = b"\r\n";
 /// What stands between a name and its value.
-const COLON: &[u8] = b": ";
-/// Messages longer than this are not usual.
-const MAX_BYTES: usize = 16 * 1024;
-/// Names outside the table in one message, and variables in one object.
-const MAX_OTHERS: usize = 16;
-/// Room for what JSON needs beside twice the bytes of a message.
-const SPARE_BYTES: usize = 512;
+const COLON: [u8; 2] = *b": ";
+/// Variables in one object.
+const MAX_VARIABLES: usize = 16;
+/// Names outside the table in one message, a quarter of the places for them.
+const MAX_OTHERS: usize = 128;
+
+// A byte becomes six at most (`\u0001`), and a member needs less than six bytes for each of `: ` and the line's end.
+const _: () = assert!(MAX_BYTES * 6 < MAX_DRAFT_BYTES);
 
 /// What is kept from one message to the next: memory, and which name came after which.
 pub(super) struct Memo {
-    memory: Vec<u8>,
-    /// By the id of a name, that of the name that stood behind it last; by 0, the one that stood first.
-    next: Box<[u16; MAX_NAMES]>,
+    source: source::Memory,
+    data: draft::Memory,
+    names: Names,
+}
+
+/// The names of a message, and what was learnt from those before.
+struct Names {
+    /// The number of the message, by which a name of an earlier one is told from one of this.
+    message: u32,
+    /// By the id of a name of the table; by 0, what is known of the first line.
+    listed: Box<[Listed; MAX_NAMES]>,
+    others: Box<[Other; MAX_OTHERS * 4]>,
+    /// How many others there are.
+    count: usize,
+}
+
+/// A name of the table.
+#[derive(Clone, Copy, Default)]
+struct Listed {
+    /// The last message that has it.
+    message: u32,
+    /// The id of the name that stood behind it last.
+    next: u16,
+}
+
+/// A name that is not in the table.
+#[derive(Clone, Copy, Default)]
+struct Other {
+    /// The message that has it; the place is free in all others.
+    message: u32,
+    /// Where it stands.
+    from: usize,
+    to: usize,
 }
 
 impl Memo {
     pub(super) fn new() -> Self {
-        Self { memory: Vec::new(), next: Box::new([0; MAX_NAMES]) }
+        let listed = Box::new([Listed::default(); MAX_NAMES]);
+        let others = Box::new([Other::default(); MAX_OTHERS * 4]);
+        let names = Names { message: 0, listed, others, count: 0 };
+        Self { source: source::Memory::new(), data: draft::Memory::new(), names }
     }
 
     /// Writes the `data` of a usual message, and says whose it is.
     pub(super) fn read<'b>(&mut self, frame: Frame<'b>) -> Option<(CallIds<'b>, &[u8])> {
-        let text = frame.raw();
-        let is_event = text.starts_with(b"Event: ");
-        let is_response = text.starts_with(b"Response: ") && !frame.name().eq_ignore_ascii_case(b"Follows");
-        if !(is_event || is_response) || text.len() > MAX_BYTES || text.ends_with(CRLF) {
+        let raw = frame.raw();
+        let is_event = raw.starts_with(b"Event: ");
+        let is_response = raw.starts_with(b"Response: ") && !frame.name().eq_ignore_ascii_case(b"Follows");
+        if !(is_event || is_response) || raw.ends_with(&source::CRLF) {
             return None;
         }
-        let room = 2 * text.len() + SPARE_BYTES;
-        if self.memory.len() < room {
-            self.memory.resize(room, 0);
-        }
+        self.names.begin();
         let mut pass = Pass {
-            rest: text,
-            data: Draft::new(&mut self.memory),
+            raw,
+            source: Source::new(raw, &mut self.source)?,
+            at: 0,
+            data: Draft::new(&mut self.data),
             is_event,
             user_event: frame.is_event("UserEvent"),
             users_own: false,
             rules: if is_event { EventRules::of(frame.name()) } else { EventRules::Common },
             ids: CallIds::default(),
-            seen: [0; MAX_NAMES / 64],
-            others: Few::default(),
         };
         if is_response {
             // An `Event` among its headers would change what they mean.
-            pass.see_first(fields::rule(b"Event").id)?;
+            self.names.see_first(fields::rule(b"Event").id)?;
         }
-        pass.lines(&TABLE, &mut self.next)?;
+        pass.lines(&TABLE, &mut self.names)?;
         pass.data.push(b'}');
-        let (ids, free) = (pass.ids, pass.data.free()?);
-        *self.memory.first_mut()? = b'{';
-        Some((ids, self.memory.get(..self.memory.len() - free)?))
+        let data = pass.data.finish();
+        *data.first_mut()? = b'{';
+        Some((pass.ids, data))
     }
 }
 
 /// What is known while a message is read. No function that is not inlined gets it whole, so that it can stay in
 /// registers.
 struct Pass<'b, 'm> {
-    /// The lines that were not read yet.
-    rest: &'b [u8],
+    raw: &'b [u8],
+    /// The same.
+    source: Source<'m>,
+    /// Where the lines begin that were not read yet.
+    at: usize,
     data: Draft<'m>,
     is_event: bool,
     user_event: bool,
@@ -93,15 +128,15 @@ struct Pass<'b, 'm> {
     users_own: bool,
     rules: EventRules,
     ids: CallIds<'b>,
-    /// One bit for each name of the table.
-    seen: [u64; MAX_NAMES / 64],
-    others: Few<'b>,
 }
 
 /// The header whose value is read.
 #[derive(Clone, Copy)]
-struct Head<'b> {
-    name: &'b [u8],
+struct Head {
+    /// Where its line begins.
+    line: usize,
+    /// Where its value begins.
+    value: usize,
     /// Bytes of its key that are written but not kept yet.
     key: usize,
     rule: Rule,
@@ -112,123 +147,156 @@ struct Head<'b> {
 impl<'b> Pass<'b, '_> {
     /// All lines, each as a member with a comma before it.
     #[inline(always)]
-    fn lines(&mut self, table: &Table, next: &mut [u16; MAX_NAMES]) -> Option<()> {
-        let mut guess = next.first_mut()?;
-        while !self.rest.is_empty() {
-            let guessed = table.listed(*guess).filter(|name| name.begins(self.rest));
-            let listed = match guessed {
-                Some(name) => Some(name),
-                None => table.get(first_name(self.rest)?),
+    fn lines(&mut self, table: &Table, names: &mut Names) -> Option<()> {
+        // The name of the last line that the table has.
+        let mut last = 0;
+        while self.at < self.source.end {
+            let guessed = table.listed(names.after(last)?);
+            let listed = match guessed.filter(|name| self.source.begins(self.at, &name.line)) {
+                Some(name) => name,
+                None => match table.get(self.name()?) {
+                    Some(name) => {
+                        names.learn(last, name.rule.id);
+                        name
+                    }
+                    None => {
+                        let head = self.other(names)?;
+                        self.value(head)?;
+                        continue;
+                    }
+                },
             };
-            let head = match listed {
-                Some(name) => {
-                    *guess = name.rule.id;
-                    guess = next.get_mut(usize::from(name.rule.id))?;
-                    self.listed(name)?
-                }
-                None => self.other()?,
-            };
+            last = listed.rule.id;
+            names.see_first(last)?;
+            let head = self.listed(listed);
             self.value(head)?;
         }
         Some(())
     }
 
+    /// The name of the next line, if a colon and a blank stand behind it.
+    #[inline(always)]
+    fn name(&self) -> Option<&'b [u8]> {
+        self.raw.get(self.at..name_end(self.source, self.at)?)
+    }
+
     /// Writes the key of a name of the table.
     #[inline(always)]
-    fn listed(&mut self, name: &Name) -> Option<Head<'b>> {
-        self.see_first(name.rule.id)?;
-        let (text, rule) = (self.rest.get(..name.len())?, name.rule);
-        let wire = self.rules.form(text, rule.form);
+    fn listed(&mut self, name: &Name) -> Head {
+        let (line, value, rule) = (self.at, self.at + name.line.len(), name.rule);
+        let wire = match self.rules {
+            EventRules::Common => rule.form,
+            rules => rules.form(self.raw.get(line..line + name.len()).unwrap_or_default(), rule.form),
+        };
         self.data.put(&name.member);
-        Some(Head { name: text, key: name.key_bytes(wire), rule, wire })
+        Head { line, value, key: name.key_bytes(wire), rule, wire }
     }
 
     /// The same for any other name.
     #[inline(always)]
-    fn other(&mut self) -> Option<Head<'b>> {
-        let name = first_name(self.rest)?;
+    fn other(&mut self, names: &mut Names) -> Option<Head> {
+        let name = self.name()?;
         if name.is_empty() || name.first() == Some(&RESERVED) {
             return None;
         }
-        self.others.add(name)?;
+        names.add(self.raw, self.at, self.at + name.len())?;
         let rule = fields::unlisted(name);
         let wire = self.rules.form(name, rule.form);
-        self.data.extend(b",\"");
+        self.data.write(*b",\"");
         self.data.extend(name);
-        self.data.extend(if wire.is_quoted() { b"\":\"" } else { b"\":" });
-        Some(Head { name, key: 0, rule, wire })
+        match wire.is_quoted() {
+            true => self.data.write(*b"\":\""),
+            false => self.data.write(*b"\":"),
+        }
+        Some(Head { line: self.at, value: self.at + name.len() + COLON.len(), key: 0, rule, wire })
+    }
+
+    /// Writes the value of the header whose key has been written, and goes on behind its line.
+    #[inline(always)]
+    fn value(&mut self, head: Head) -> Option<()> {
+        let plain = match head.wire {
+            Form::Text => self.string(head, block::not_plain),
+            Form::Number => self.number(head),
+            Form::Escaped => self.string(head, escapable),
+            Form::Words => Some(self.words(head)?),
+            Form::Variables | Form::RawVariables => return self.variables(head),
+            Form::Url => None,
+        };
+        let end = match plain {
+            Some(end) => end,
+            None => self.odd(head)?,
+        };
+        if self.is_event && head.rule.role != Role::None {
+            self.ids.see(head.rule.role, self.raw.get(head.value..end)?);
+        }
+        if self.user_event {
+            self.users_own |= self.raw.get(head.line..)?.starts_with(b"UserEvent: ");
+        }
+        self.at = end + source::CRLF.len();
+        Some(())
+    }
+}
+
+/// Which bytes Asterisk would have escaped, where it escapes, and those that cannot stand in a JSON string just so.
+#[inline(always)]
+fn escapable(block: block::Block) -> u32 {
+    block::not_plain(block) | block::is(block, b'\'') | block::is(block, b'?')
+}
+
+/// Where the name of the line ends that begins there, if a colon and a blank stand behind it.
+#[inline(never)]
+fn name_end(source: Source<'_>, at: usize) -> Option<usize> {
+    let end = source.find(at, |block| block::is(block, b':') | block::not_plain(block));
+    (source.bytes(end) == COLON).then_some(end)
+}
+
+impl Names {
+    /// Begins another message, which has no name yet.
+    fn begin(&mut self) {
+        self.count = 0;
+        self.message = self.message.wrapping_add(1);
+        if self.message == 0 {
+            self.listed.iter_mut().for_each(|name| name.message = 0);
+            self.others.iter_mut().for_each(|name| name.message = 0);
+            self.message = 1;
+        }
+    }
+
+    /// The id of the name that came after that one last.
+    #[inline(always)]
+    fn after(&self, id: u16) -> Option<u16> {
+        Some(self.listed.get(usize::from(id))?.next)
+    }
+
+    fn learn(&mut self, id: u16, next: u16) {
+        if let Some(name) = self.listed.get_mut(usize::from(id)) {
+            name.next = next;
+        }
     }
 
     /// Takes note of a name of the table, which must be the first of that name.
     #[inline(always)]
     fn see_first(&mut self, id: u16) -> Option<()> {
-        let (word, bit) = (self.seen.get_mut(usize::from(id / 64))?, 1 << (id % 64));
-        let first = *word & bit == 0;
-        *word |= bit;
-        first.then_some(())
+        let name = self.listed.get_mut(usize::from(id))?;
+        let before = std::mem::replace(&mut name.message, self.message);
+        (before != self.message).then_some(())
     }
 
-    /// Writes the value of the header whose key has been written, and goes on behind its line.
-    #[inline(always)]
-    fn value(&mut self, head: Head<'b>) -> Option<()> {
-        let text = self.rest.get(head.name.len() + COLON.len()..)?;
-        let plain = match head.wire {
-            Form::Text => self.string(head.key, text),
-            Form::Number => self.number(head.key, text),
-            Form::Escaped => self.escaped(head.key, text),
-            Form::Words => Some(self.words(head.key, text)?),
-            Form::Variables | Form::RawVariables => return self.variables(head, text),
-            Form::Url => None,
-        };
-        let (value, rest) = match plain {
-            Some((bytes, rest)) => (text.get(..bytes)?, rest),
-            None => self.odd(head, text)?,
-        };
-        if self.is_event && head.rule.role != Role::None {
-            self.ids.see(head.rule.role, value);
-        }
-        if self.user_event {
-            self.users_own |= head.name == b"UserEvent";
-        }
-        self.rest = rest;
-        Some(())
-    }
-}
-
-/// What follows the end of a line, if `text` begins with that; nothing follows the last line.
-#[inline(always)]
-fn behind_end(text: &[u8]) -> Option<&[u8]> {
-    match text {
-        [] => Some(text),
-        [b'\r', b'\n', behind @ ..] => Some(behind),
-        _ => None,
-    }
-}
-
-/// The name of the first line, if a colon and a blank stand behind it.
-#[inline(never)]
-fn first_name(text: &[u8]) -> Option<&[u8]> {
-    let bytes = block::before(text, |block| block::is(block, b':') | block::not_plain(block));
-    let (name, behind) = text.split_at_checked(bytes)?;
-    behind.starts_with(COLON).then_some(name)
-}
-
-/// A few texts, no two the same.
-#[derive(Default)]
-struct Few<'b> {
-    texts: [&'b [u8]; MAX_OTHERS],
-    count: usize,
-}
-
-impl<'b> Few<'b> {
-    /// Adds one, unless it is among them or they are too many.
-    #[inline(always)]
-    fn add(&mut self, text: &'b [u8]) -> Option<()> {
-        if self.texts.iter().take(self.count).any(|other| *other == text) {
-            return None;
-        }
-        *self.texts.get_mut(self.count)? = text;
+    /// The same for another name, of which there must not be too many.
+    fn add(&mut self, raw: &[u8], from: usize, to: usize) -> Option<()> {
+        let name = raw.get(from..to)?;
         self.count += 1;
-        Some(())
+        let places = self.others.len();
+        for place in table::places(name).take(places).filter(|_| self.count <= MAX_OTHERS) {
+            let other = self.others.get_mut(place % places)?;
+            if other.message != self.message {
+                *other = Other { message: self.message, from, to };
+                return Some(());
+            }
+            if raw.get(other.from..other.to)? == name {
+                return None;
+            }
+        }
+        None
     }
 }

@@ -6,7 +6,7 @@ use amibus_ami::{Decoded, Decoder, Frame, Limits};
 use amibus_services::corpus::{corpus_names, recording};
 use proptest::{collection::vec, prelude::*, sample::Index};
 
-use super::Memo;
+use super::{MAX_BYTES, MAX_OTHERS, MAX_VARIABLES, Memo};
 use crate::normalize::{data, lines::Lines};
 
 /// Whether the pass took the message; fails where its result is another than that of the obvious way.
@@ -60,6 +60,28 @@ fn recordings_are_usual() {
             _ => continue,
         };
         assert!(usual * 100 >= messages.len() * usual_percent, "{name}: {usual} of {}", messages.len());
+    }
+}
+
+#[test]
+fn what_is_long_fits() {
+    let mut memo = Memo::new();
+    let mut usual = |raw: &[u8]| takes(&mut memo, raw).unwrap_or_else(|error| panic!("{error}"));
+    for bytes in [MAX_BYTES - 16, MAX_BYTES - 3, MAX_BYTES - 2, MAX_BYTES, 2 * MAX_BYTES] {
+        for fill in [&b"x"[..], b"\x01", b"\""] {
+            let raw: Vec<u8> =
+                b"Event: X\r\nMine: ".iter().chain(fill.iter().cycle()).take(bytes).copied().collect();
+            assert_eq!(usual(&raw), bytes + 2 < MAX_BYTES, "{bytes} bytes");
+        }
+    }
+    for (names, few) in [(MAX_OTHERS, true), (MAX_OTHERS + 1, false)] {
+        let lines: String = (0..names).map(|name| format!("\r\nN{name}: {name}")).collect();
+        assert_eq!(usual(format!("Event: X{lines}").as_bytes()), few, "{names} names");
+        assert!(!usual(format!("Event: X{lines}\r\nN7: again").as_bytes()));
+    }
+    for (variables, few) in [(MAX_VARIABLES, true), (MAX_VARIABLES + 1, false)] {
+        let lines: String = (0..variables).map(|name| format!("\r\nChanVariable: {name}=1")).collect();
+        assert_eq!(usual(format!("Event: X{lines}").as_bytes()), few, "{variables} variables");
     }
 }
 

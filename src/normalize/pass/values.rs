@@ -4,165 +4,178 @@ use std::borrow::Cow;
 
 use memchr::memmem;
 
-use super::{COLON, CRLF, Few, Head, Pass, behind_end};
-use crate::normalize::{block, data, fields::Form, json, lines::as_written, value};
-
-/// The bytes of a plain value, and what follows its line.
-type Plain<'b> = Option<(usize, &'b [u8])>;
+use super::{Head, MAX_VARIABLES, Pass, escapable, source::CRLF};
+use crate::normalize::{
+    block::{self, BLOCK, Block},
+    data,
+    fields::Form,
+    json,
+    lines::as_written,
+    value,
+};
 
 impl<'b> Pass<'b, '_> {
-    /// A value that is shown as it came.
+    /// Writes what stands at `from`, up to the first byte that `which` tells, without keeping it: behind `ahead` bytes
+    /// that were written before. Gives where that byte stands. `which` must tell line ends.
     #[inline(always)]
-    pub(super) fn string(&mut self, key: usize, text: &'b [u8]) -> Plain<'b> {
-        let bytes = self.data.plain(key, text);
-        let rest = behind_end(text.get(bytes..)?)?;
-        self.data.close(key + bytes);
-        Some((bytes, rest))
+    fn copy(&mut self, from: usize, mut ahead: usize, which: impl Fn(Block) -> u32) -> usize {
+        let mut at = from;
+        loop {
+            let block = self.source.block(at);
+            self.data.block(ahead, block);
+            let found = which(block);
+            if found != 0 {
+                return at + found.trailing_zeros() as usize;
+            }
+            (at, ahead) = (at + BLOCK, ahead + BLOCK);
+        }
     }
 
-    /// A value without C escapes, and nothing that would have got one.
+    /// A value that is shown as it came, unless it has bytes that `which` tells; gives where it ends.
     #[inline(always)]
-    pub(super) fn escaped(&mut self, key: usize, text: &'b [u8]) -> Plain<'b> {
-        let escapable = |block| block::not_plain(block) | block::is(block, b'\'') | block::is(block, b'?');
-        match text.get(block::before(text, escapable)..)? {
-            [b'\'' | b'?', ..] => None,
-            _ => self.string(key, text),
+    pub(super) fn string(&mut self, head: Head, which: impl Fn(Block) -> u32) -> Option<usize> {
+        let end = self.copy(head.value, head.key, which);
+        if !self.source.is_end(end) {
+            return None;
         }
+        self.data.keep(head.key + (end - head.value));
+        self.data.push(b'"');
+        Some(end)
     }
 
     /// A number, or a string where it is none.
     #[inline(always)]
-    pub(super) fn number(&mut self, key: usize, text: &'b [u8]) -> Plain<'b> {
-        let bytes = self.data.plain(key, text);
-        let rest = behind_end(text.get(bytes..)?)?;
-        if value::is_canonical_integer(text.get(..bytes)?) {
-            self.data.keep(key + bytes);
-            return Some((bytes, rest));
+    pub(super) fn number(&mut self, head: Head) -> Option<usize> {
+        let end = self.copy(head.value, head.key, block::not_plain);
+        if !self.source.is_end(end) {
+            return None;
         }
-        self.data.close(key);
-        self.string(0, text)
+        if value::is_canonical_integer(self.raw.get(head.value..end)?) {
+            self.data.keep(head.key + (end - head.value));
+            return Some(end);
+        }
+        self.data.keep(head.key);
+        self.data.push(b'"');
+        self.string(Head { key: 0, ..head }, block::not_plain)
     }
 
     /// An array of what stands between commas.
     #[inline(always)]
-    pub(super) fn words(&mut self, key: usize, text: &'b [u8]) -> Plain<'b> {
-        self.data.keep(key);
-        let (mut rest, mut bytes) = (text, 0);
-        let mut quote = &b"[\""[..];
+    pub(super) fn words(&mut self, head: Head) -> Option<usize> {
+        self.data.keep(head.key);
+        self.data.write(*b"[\"");
+        let mut at = head.value;
         loop {
-            self.data.extend(quote);
-            let word = block::before(rest, |block| block::is(block, b',') | block::not_plain(block));
-            self.data.copy(rest.get(..word)?);
-            bytes += word;
-            rest = rest.get(word..)?;
-            if let Some(behind) = rest.strip_prefix(b",") {
-                (rest, bytes, quote) = (behind, bytes + 1, b"\",\"");
-                continue;
+            let end = self.copy(at, 0, |block| block::is(block, b',') | block::not_plain(block));
+            self.data.keep(end - at);
+            if self.source.bytes(end) != *b"," {
+                self.data.write(*b"\"]");
+                return self.source.is_end(end).then_some(end);
             }
-            self.data.extend(b"\"]");
-            return Some((bytes, behind_end(rest)?));
+            self.data.write(*b"\",\"");
+            at = end + 1;
         }
     }
 
     /// This line's `name=value` and those of all lines of the same name that follow, as an object.
     #[inline(always)]
-    pub(super) fn variables(&mut self, head: Head<'b>, mut text: &'b [u8]) -> Option<()> {
-        let begin = self.rest.get(..head.name.len() + COLON.len())?;
-        let mut names = Few::default();
+    pub(super) fn variables(&mut self, head: Head) -> Option<()> {
+        let begin = self.raw.get(head.line..head.value)?;
+        let mut names = [&b""[..]; MAX_VARIABLES];
         let mut comma = b'{';
         self.data.keep(head.key);
-        loop {
-            self.data.push(comma);
+        self.at = head.value;
+        for count in 0..MAX_VARIABLES {
+            self.data.write([comma, b'"']);
             comma = b',';
-            self.rest = self.variable(head, text, &mut names)?;
-            match self.rest.strip_prefix(begin) {
-                Some(next) => text = next,
-                None => break,
+            let name = self.variable(head)?;
+            if names.iter().take(count).any(|before| *before == name) {
+                return None;
+            }
+            *names.get_mut(count)? = name;
+            // The last line has nothing behind it.
+            if !self.raw.get(self.at..).is_some_and(|next| next.starts_with(begin)) {
+                self.data.push(b'}');
+                return Some(());
+            }
+            self.at += begin.len();
+        }
+        None
+    }
+
+    /// One `name=value` with the quotes behind the first; gives its name, and goes on behind its line.
+    #[inline(always)]
+    fn variable(&mut self, head: Head) -> Option<&'b [u8]> {
+        const EQUALS: [u8; 3] = *b"\":\"";
+        let from = self.at;
+        let name_end = self.copy(from, 0, |block| block::is(block, b'=') | block::not_plain(block));
+        if self.source.bytes(name_end) == *b"=" {
+            let (name_bytes, value) = (name_end - from, name_end + 1);
+            let ahead = name_bytes + EQUALS.len();
+            let end = match head.wire {
+                Form::Variables => self.copy(value, ahead, escapable),
+                _ => self.copy(value, ahead, block::not_plain),
+            };
+            if self.source.is_end(end) {
+                self.data.keep(name_bytes);
+                self.data.write(EQUALS);
+                self.data.keep(end - value);
+                self.data.push(b'"');
+                self.at = end + CRLF.len();
+                return self.raw.get(from..name_end);
             }
         }
-        self.data.push(b'}');
-        Some(())
-    }
-
-    /// One `name=value`; gives what follows its line.
-    #[inline(always)]
-    fn variable(&mut self, head: Head<'b>, text: &'b [u8], names: &mut Few<'b>) -> Option<&'b [u8]> {
-        self.data.push(b'"');
-        let bytes = self.data.plain(0, text);
-        let (plain, behind) = text.split_at_checked(bytes)?;
-        let name = block::before(plain, |block| block::is(block, b'='));
-        let escapable = head.wire == Form::Variables && is_escapable(plain);
-        if let Some(rest) = behind_end(behind).filter(|_| name < bytes && !escapable) {
-            names.add(plain.get(..name)?)?;
-            self.data.keep(name);
-            self.data.extend(b"\":\"");
-            self.data.copy(plain.get(name + 1..)?);
-            self.data.push(b'"');
-            return Some(rest);
-        }
-        let (name, written, rest) = odd_variable(text, head, self.users_own)?;
-        names.add(name)?;
+        let (name, written, end) = odd_variable(self.raw, from, head, self.users_own)?;
         self.data.extend(&written);
-        Some(rest)
+        self.at = end + CRLF.len();
+        Some(name)
     }
 
-    /// A value that is not plain, and what follows its line.
+    /// A value that is not plain; gives where it ends.
     #[inline(always)]
-    pub(super) fn odd(&mut self, head: Head<'b>, text: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
-        let (value, rest) = split_line(text)?;
-        match head.wire.is_quoted() {
-            true => self.data.keep(head.key),
-            false => self.data.close(head.key),
+    pub(super) fn odd(&mut self, head: Head) -> Option<usize> {
+        self.data.keep(head.key);
+        if !head.wire.is_quoted() {
+            self.data.push(b'"');
         }
-        self.data.extend(&odd_value(value, head, self.users_own)?);
-        Some((value, rest))
+        let (written, end) = odd_value(self.raw, head, self.users_own)?;
+        self.data.extend(&written);
+        Some(end)
     }
 }
 
-/// Whether Asterisk would escape some of these plain bytes, in a value that it escapes.
-#[inline(always)]
-fn is_escapable(plain: &[u8]) -> bool {
-    block::before(plain, |block| block::is(block, b'\'') | block::is(block, b'?')) < plain.len()
-}
-
-/// The inside of a string that shows a value that is not plain, and its closing quote.
+/// The inside of a string that shows a value that is not plain, and its closing quote; and where the value ends.
 #[cold]
 #[inline(never)]
-fn odd_value(value: &[u8], head: Head<'_>, users_own: bool) -> Option<Vec<u8>> {
+fn odd_value(raw: &[u8], head: Head, users_own: bool) -> Option<(Vec<u8>, usize)> {
+    let value = line_at(raw, head.value)?;
     let mut out = Vec::new();
     exact(&mut out, head, users_own, value)?;
-    Some(out)
+    Some((out, head.value + value.len()))
 }
 
-/// The same for `name=value`, with the quotes between them; the name comes first, what follows the line last.
+/// The same for `name=value` at `from`, with the quotes between them; the name comes first.
 #[cold]
 #[inline(never)]
-fn odd_variable<'b>(
-    text: &'b [u8],
-    head: Head<'_>,
-    users_own: bool,
-) -> Option<(&'b [u8], Vec<u8>, &'b [u8])> {
-    let (variable, rest) = split_line(text)?;
+fn odd_variable(raw: &[u8], from: usize, head: Head, users_own: bool) -> Option<(&[u8], Vec<u8>, usize)> {
+    let variable = line_at(raw, from)?;
     let (name, value) = data::variable(variable)?;
     std::str::from_utf8(name).ok()?;
     let mut out = Vec::new();
     json::escaped(&mut out, name);
     out.extend_from_slice(b"\":\"");
     exact(&mut out, head, users_own, value)?;
-    Some((name, out, rest))
+    Some((name, out, from + variable.len()))
 }
 
-/// The first line, and what follows its end.
-#[cold]
-#[inline(never)]
-fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let bytes = memmem::find(text, CRLF).unwrap_or(text.len());
-    let (line, behind) = text.split_at_checked(bytes)?;
-    Some((line, behind_end(behind)?))
+/// What stands at `from` in its line.
+fn line_at(raw: &[u8], from: usize) -> Option<&[u8]> {
+    let text = raw.get(from..)?;
+    text.get(..memmem::find(text, &CRLF).unwrap_or(text.len()))
 }
 
 /// Appends what shows `raw`, and a closing quote, if `raw` would be rebuilt from it.
-fn exact(out: &mut Vec<u8>, head: Head<'_>, users_own: bool, raw: &[u8]) -> Option<()> {
+fn exact(out: &mut Vec<u8>, head: Head, users_own: bool, raw: &[u8]) -> Option<()> {
     let form = if users_own { as_written(head.rule.form) } else { head.wire };
     let shown = value::shown(form, raw).unwrap_or(Cow::Borrowed(raw));
     std::str::from_utf8(&shown).ok()?;
