@@ -88,18 +88,11 @@ impl<'b> CallIds<'b> {
 /// The last word of a topic and of a type, as [`amibus_contract::Topic`] would write it: `[A-Za-z0-9_-]`, never
 /// empty.
 pub fn topic_word(name: &[u8]) -> String {
-    let mut word = Vec::new();
-    push_topic_word(&mut word, name);
-    String::from_utf8(word).unwrap_or_default()
-}
-
-pub(crate) fn push_topic_word(out: &mut Vec<u8>, name: &[u8]) {
     const SAFE: [bool; 256] = safe_bytes(b"_-");
-    let safe = |byte: u8| SAFE[usize::from(byte)];
+    let word = |&byte: &u8| if SAFE[usize::from(byte)] { char::from(byte) } else { '_' };
     match name.get(..name.len().min(MAX_TOPIC_WORD_BYTES)) {
-        None | Some([]) => out.push(b'_'),
-        Some(name) if name.iter().all(|&byte| safe(byte)) => out.extend_from_slice(name),
-        Some(name) => out.extend(name.iter().map(|&byte| if safe(byte) { byte } else { b'_' })),
+        None | Some([]) => "_".to_owned(),
+        Some(name) => name.iter().map(word).collect(),
     }
 }
 

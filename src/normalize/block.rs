@@ -53,6 +53,19 @@ pub(crate) fn is(block: Block, byte: u8) -> u32 {
     block.simd_eq(u8x16::splat(byte)).to_bitmask()
 }
 
+/// Which bytes are no letter, digit, `_` or `-`.
+#[inline(always)]
+pub(crate) fn not_word(block: Block) -> u32 {
+    // What is below the first of a range becomes a high number.
+    let is_from = |block: Block, first: u8, count: u8| {
+        let above = block - u8x16::splat(first);
+        above.min(u8x16::splat(count - 1)).simd_eq(above)
+    };
+    let letters = is_from(block | u8x16::splat(0x20), b'a', 26);
+    let marks = block.simd_eq(u8x16::splat(b'_')) | block.simd_eq(u8x16::splat(b'-'));
+    (letters | is_from(block, b'0', 10) | marks).to_bitmask() ^ ALL
+}
+
 /// Which bytes are the same in both.
 #[inline(always)]
 pub(crate) fn same(one: Block, other: Block) -> u32 {
@@ -139,6 +152,8 @@ mod tests {
                 let block = u8x16::new(bytes);
                 let bit = 1 << place;
                 assert_eq!(not_plain(block), if is_plain(byte) { 0 } else { bit }, "{byte:#x} at {place}");
+                let is_word = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+                assert_eq!(not_word(block), if is_word { 0 } else { bit }, "{byte:#x} at {place}");
                 assert_eq!(is(block, byte), if byte == b'x' { ALL } else { bit });
                 assert_eq!(same(block, u8x16::splat(b'x')), if byte == b'x' { ALL } else { ALL & !bit });
             }

@@ -1,6 +1,6 @@
 //! A text that is written by whole blocks.
 
-use super::block::{BLOCK, Block, Padded};
+use super::block::{BLOCK, Block, Padded, after, load};
 
 /// Bytes that a draft can hold: a power of two, so that the compiler sees that every place is inside.
 pub(crate) const MAX_DRAFT_BYTES: usize = 1 << 19;
@@ -30,6 +30,12 @@ impl<'m> Draft<'m> {
     #[inline(always)]
     pub(crate) fn new(memory: &'m mut Memory) -> Self {
         Self { memory: &mut memory.0, bytes: 0 }
+    }
+
+    /// What was written so far.
+    #[inline(always)]
+    pub(crate) fn text(&self) -> &[u8] {
+        self.memory.get(..self.bytes).unwrap_or_default()
     }
 
     /// What was written.
@@ -63,6 +69,30 @@ impl<'m> Draft<'m> {
             place.copy_from_slice(text);
         }
         self.bytes += text.len();
+    }
+
+    /// Appends a short text, unless `which` tells any of its bytes; says whether it did.
+    #[inline(always)]
+    pub(crate) fn extend_without(&mut self, text: &[u8], which: impl Fn(Block) -> u32) -> bool {
+        let (mut rest, mut ahead) = (text, 0);
+        while !rest.is_empty() {
+            let block = load(rest);
+            self.block(ahead, block);
+            let found = which(block);
+            if found != 0 && ahead + (found.trailing_zeros() as usize) < text.len() {
+                return false;
+            }
+            ahead += BLOCK;
+            rest = after(rest);
+        }
+        self.keep(text.len());
+        true
+    }
+
+    /// Begins anew.
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.bytes = 0;
     }
 
     /// Writes a short text, without making it part of the draft yet.
@@ -104,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::normalize::block::load;
+    use crate::normalize::block::not_plain;
 
     proptest! {
         #[test]
@@ -122,7 +152,11 @@ mod tests {
             draft.keep(behind.len());
             draft.write(*b"\":");
             draft.extend(text.as_bytes());
-            let expected = [&text.as_bytes()[..bytes], b".", behind.as_bytes(), b"\":", text.as_bytes()].concat();
+            let quoted = [behind.as_bytes(), b"\""].concat();
+            prop_assert!(!draft.extend_without(&quoted, not_plain));
+            prop_assert!(draft.extend_without(behind.as_bytes(), not_plain));
+            let (short, long) = (&text.as_bytes()[..bytes], behind.as_bytes());
+            let expected = [short, b".", long, b"\":", text.as_bytes(), long].concat();
             prop_assert_eq!(draft.len(), expected.len());
             prop_assert_eq!(&*draft.finish(), &*expected);
         }

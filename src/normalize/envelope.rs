@@ -5,37 +5,45 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use amibus_contract::{Attribute, Attributes, ByteString, Bytes, Kind, Message, Places, TopicError, Topics};
+use amibus_contract::{
+    Attribute, Attributes, ByteString, Bytes, Kind, Message, Places, TopicError, Topics,
+    message::MAX_TOPIC_WORD_BYTES,
+};
 
-use super::{Profile, Stamp, block, clock::Clock, json};
+use super::{
+    Profile, Stamp, block,
+    clock::Clock,
+    draft::{self, Draft},
+    json::{self, Digits},
+};
 use crate::route;
 
 /// Digits of `sequence`, so that it sorts as text.
 pub const SEQUENCE_DIGITS: usize = 20;
-const SOURCE: &str = "/asterisk/";
-
-/// A text of the envelope.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Span {
-    /// Stands in the body just so, at these bytes.
-    Body(u32, u32),
-    /// Had to be escaped there.
-    Own(Box<str>),
-}
+/// What stands before the server's name in `source`.
+pub(super) const SOURCE: &str = "/asterisk/";
+/// What is longer is not written into a draft.
+const MAX_SHORT_BYTES: usize = 1024;
 
 /// Where the attributes stand in one encoded body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     kind: Kind,
-    id: Span,
-    source: Span,
-    typed: Span,
-    name: Span,
-    subject: Option<Span>,
-    time: Span,
-    sequence: Span,
-    key: Span,
-    correlation: Option<Span>,
+    places: Places,
+    name: Place,
+    key: Place,
+    /// What had to be escaped in the body, as it is.
+    own: Vec<(Own, Box<str>)>,
+}
+
+/// From its first byte to that behind its last.
+type Place = (u32, u32);
+
+/// What may have to be escaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Own {
+    Attribute(Attribute),
+    Key,
 }
 
 /// Why a body is not one that [`super::event`] or [`super::envelope`] wrote: skip the record, it is damaged.
@@ -62,7 +70,7 @@ impl Encoded {
     ///
     /// With another body than the one that this belongs to, the attributes are empty or nonsense.
     pub fn message(&self, prefix: &str, body: Bytes) -> Result<Message, TopicError> {
-        let topics = Topics::new(prefix, server_of(text(&self.source, &body)))?;
+        let topics = Topics::new(prefix, server_of(self.attribute(Attribute::Source, &body)))?;
         self.message_in(&topics, body)
     }
 
@@ -71,38 +79,42 @@ impl Encoded {
     /// # Errors
     /// When the server's name in the body cannot be in a topic.
     pub fn message_in(&self, topics: &Topics, body: Bytes) -> Result<Message, TopicError> {
-        let server = server_of(text(&self.source, &body));
-        Ok(Message {
-            topic: topics.topic_of(server, self.kind, text(&self.name, &body))?,
-            key: shared(&self.key, &body),
-            attributes: self.attributes(&body),
-            body,
-        })
+        let name = text(&body, self.name);
+        let source = self.places.of(Attribute::Source);
+        let source = body.get(source.start as usize..source.end as usize).unwrap_or_default();
+        let topic = match source.strip_prefix(SOURCE.as_bytes()) {
+            Some(server) if server == topics.server().as_bytes() => topics.topic(self.kind, name),
+            _ => topics.topic_of(server_of(self.attribute(Attribute::Source, &body)), self.kind, name)?,
+        };
+        Ok(Message { topic, key: self.key(&body), attributes: self.attributes(&body), body })
+    }
+
+    fn own(&self, which: Own) -> Option<&str> {
+        self.own.iter().find_map(|(own, text)| (*own == which).then_some(&**text))
+    }
+
+    /// The key, sharing the memory of `body` where it can.
+    fn key(&self, body: &Bytes) -> ByteString {
+        match self.own(Own::Key) {
+            Some(text) => ByteString::from(text),
+            None => match body.get(self.key.0 as usize..self.key.1 as usize) {
+                Some(text) => ByteString::try_from(body.slice_ref(text)).unwrap_or_default(),
+                None => ByteString::new(),
+            },
+        }
+    }
+
+    fn attribute<'t>(&'t self, attribute: Attribute, body: &'t Bytes) -> &'t str {
+        let place = self.places.of(attribute);
+        self.own(Own::Attribute(attribute)).unwrap_or_else(|| text(body, (place.start, place.end)))
     }
 
     fn attributes(&self, body: &Bytes) -> Attributes {
-        let spans = [
-            (Attribute::Id, Some(&self.id)),
-            (Attribute::Type, Some(&self.typed)),
-            (Attribute::Source, Some(&self.source)),
-            (Attribute::Time, Some(&self.time)),
-            (Attribute::Subject, self.subject.as_ref()),
-            (Attribute::Sequence, Some(&self.sequence)),
-            (Attribute::Correlation, self.correlation.as_ref()),
-        ];
-        let mut places = Places::default();
-        for (attribute, span) in spans {
-            match span {
-                Some(Span::Body(start, end)) => places = places.with(attribute, *start..*end),
-                Some(Span::Own(_)) => {
-                    // One that is escaped in the body stands nowhere in it, so all are copied.
-                    let values = spans.into_iter().filter_map(|(attribute, span)| Some((attribute, span?)));
-                    return Attributes::of(values.map(|(attribute, span)| (attribute, text(span, body))));
-                }
-                None => {}
-            }
+        if self.own.iter().all(|(own, _)| *own == Own::Key) {
+            return Attributes::within(body.clone(), self.places);
         }
-        Attributes::within(body.clone(), places)
+        // One that is escaped in the body stands nowhere in it, so all are copied.
+        Attributes::of(Attribute::ALL.map(|attribute| (attribute, self.attribute(attribute, body))))
     }
 }
 
@@ -110,25 +122,9 @@ fn server_of(source: &str) -> &str {
     source.strip_prefix(SOURCE).unwrap_or_default()
 }
 
-fn text<'t>(span: &'t Span, body: &'t Bytes) -> &'t str {
-    match span {
-        Span::Own(text) => text,
-        Span::Body(start, end) => {
-            let text = body.get(*start as usize..*end as usize);
-            text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
-        }
-    }
-}
-
-/// The same, sharing the memory of `body` where it can.
-fn shared(span: &Span, body: &Bytes) -> ByteString {
-    match span {
-        Span::Own(text) => ByteString::from(&**text),
-        Span::Body(start, end) => match body.get(*start as usize..*end as usize) {
-            Some(text) => ByteString::try_from(body.slice_ref(text)).unwrap_or_default(),
-            None => ByteString::new(),
-        },
-    }
+fn text(body: &[u8], (start, end): Place) -> &str {
+    let text = body.get(start as usize..end as usize);
+    text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 /// What stands in an envelope besides the profile and the stamp.
@@ -150,109 +146,173 @@ pub(super) fn write(
     profile: &Profile,
     head: &Head<'_>,
     stamp: &Stamp<'_>,
-    clock: &mut Clock,
+    Tools { clock, draft }: &mut Tools,
     out: &mut Vec<u8>,
     data: impl FnOnce(&mut Vec<u8>),
 ) -> Encoded {
-    let mut writer = Writer { start: out.len(), out };
-    let id = writer.attribute(br#"{"specversion":"1.0","id":""#, |out| id(profile, head, stamp, out));
-    let source = writer.attribute(br#"","source":""#, |out| {
-        out.extend_from_slice(SOURCE.as_bytes());
-        out.extend_from_slice(profile.server.as_bytes());
-    });
-    let typed = writer.attribute(br#"","type":""#, |out| {
-        out.extend_from_slice(b"ami.");
-        out.extend_from_slice(head.kind.as_str().as_bytes());
-        out.push(b'.');
-    });
-    let name = writer.attribute(b"", |out| route::push_topic_word(out, head.name));
-    let typed = typed.until(&name);
-    let subject = head.subject.map(|subject| writer.text(br#"","subject":""#, subject));
-    let time = writer.attribute(br#"","time":""#, |out| clock.write(out, head.micros));
-    let sequence = writer.attribute(br#"","datacontenttype":"application/json","sequence":""#, |out| {
-        json::padded(out, stamp.sequence, SEQUENCE_DIGITS);
-    });
-    let key = writer.text(br#"","partitionkey":""#, head.key.unwrap_or(profile.server.as_bytes()));
-    let correlation = head.correlation.map(|id| writer.text(br#"","correlationid":""#, id));
-    writer.out.extend_from_slice(br#"","data":"#);
-    data(writer.out);
-    writer.out.push(b'}');
-    Encoded { kind: head.kind, id, source, typed, name, subject, time, sequence, key, correlation }
-}
-
-impl Span {
-    fn until(self, last: &Self) -> Self {
-        match (&self, last) {
-            (Self::Body(start, _), Self::Body(_, end)) => Self::Body(*start, *end),
-            _ => self,
-        }
-    }
-}
-
-struct Writer<'o> {
-    out: &'o mut Vec<u8>,
-    start: usize,
-}
-
-impl Writer<'_> {
-    /// A value that needs no escape, after `before`.
-    fn attribute(&mut self, before: &[u8], value: impl FnOnce(&mut Vec<u8>)) -> Span {
-        self.out.extend_from_slice(before);
-        let start = self.position();
-        value(self.out);
-        Span::Body(start, self.position())
-    }
-
-    /// A value that may need one.
-    fn text(&mut self, before: &[u8], value: &[u8]) -> Span {
-        if block::before(value, block::not_plain) == value.len() {
-            return self.attribute(before, |out| out.extend_from_slice(value));
-        }
-        let span = self.attribute(before, |out| json::escaped(out, value));
-        match span {
-            Span::Body(start, end) if (end - start) as usize == value.len() => span,
-            _ => Span::Own(String::from_utf8_lossy(value).into()),
-        }
-    }
-
-    fn position(&self) -> u32 {
-        u32::try_from(self.out.len() - self.start).unwrap_or(u32::MAX)
-    }
-}
-
-/// `<server>:<boot>:<SequenceNumber>`, the same in every amibus that sees the event; else `<log>:<sequence>`.
-/// `boot` and `log` hold no colon, so one kind is never taken for the other.
-fn id(profile: &Profile, head: &Head<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
+    let server = profile.server.as_bytes();
+    let start = out.len();
+    let mut writer =
+        Writer { draft: Draft::new(draft), start, out, places: Places::default(), own: Vec::new() };
+    let sequence = Digits::of(stamp.sequence);
+    writer.draft.write(*br#"{"specversion":"1.0","id":""#);
+    let at = writer.position();
     match (stamp.boot, head.number) {
+        // The same in every amibus that sees the event. `boot` and `log` hold no colon, so one kind is never taken
+        // for the other.
         (Some(boot), Some(number)) => {
-            out.extend_from_slice(profile.server.as_bytes());
-            out.push(b':');
-            id_word(out, boot);
-            out.push(b':');
-            json::padded(out, number.into(), 1);
+            writer.draft.extend(server);
+            writer.draft.push(b':');
+            writer.id_word(boot);
+            writer.draft.push(b':');
+            writer.draft.extend(Digits::of(number.into()).short());
         }
         _ => {
-            id_word(out, stamp.log);
-            out.push(b':');
-            json::padded(out, stamp.sequence, 1);
+            writer.id_word(stamp.log);
+            writer.draft.push(b':');
+            writer.draft.extend(sequence.short());
         }
     }
+    writer.end(Attribute::Id, at);
+    writer.draft.write(*br#"","source":""#);
+    let at = writer.position();
+    writer.draft.extend(profile.source.as_bytes());
+    writer.end(Attribute::Source, at);
+    writer.draft.write(*br#"","type":""#);
+    let at = writer.position();
+    match head.kind {
+        Kind::Event => writer.draft.write(*b"ami.event."),
+        kind => {
+            writer.draft.write(*b"ami.");
+            writer.draft.extend(kind.as_str().as_bytes());
+            writer.draft.push(b'.');
+        }
+    }
+    let name = writer.topic_word(head.name);
+    writer.end(Attribute::Type, at);
+    if let Some(subject) = head.subject {
+        writer.draft.write(*br#"","subject":""#);
+        writer.text(Own::Attribute(Attribute::Subject), subject);
+    }
+    writer.draft.write(*br#"","time":""#);
+    let at = writer.position();
+    let (second, decimals) = clock.text(head.micros);
+    writer.draft.write(second);
+    writer.draft.write(decimals);
+    writer.end(Attribute::Time, at);
+    writer.draft.write(*br#"","datacontenttype":"application/json","sequence":""#);
+    let at = writer.position();
+    writer.draft.write(sequence.twenty());
+    writer.end(Attribute::Sequence, at);
+    writer.draft.write(*br#"","partitionkey":""#);
+    let key = writer.text(Own::Key, head.key.unwrap_or(server));
+    if let Some(correlation) = head.correlation {
+        writer.draft.write(*br#"","correlationid":""#);
+        writer.text(Own::Attribute(Attribute::Correlation), correlation);
+    }
+    writer.draft.write(*br#"","data":"#);
+    let Writer { draft, out, places, own, .. } = writer;
+    out.extend_from_slice(draft.text());
+    data(out);
+    out.push(b'}');
+    Encoded { kind: head.kind, places, name, key, own }
+}
+
+/// What envelopes are written with.
+pub(super) struct Tools {
+    clock: Clock,
+    draft: draft::Memory,
+}
+
+impl Tools {
+    pub(super) fn new() -> Self {
+        Self { clock: Clock::new(), draft: draft::Memory::new() }
+    }
+}
+
+/// Writes into a draft what is short, so that it always has room.
+struct Writer<'o, 'm> {
+    /// What was written behind the end of `out`.
+    draft: Draft<'m>,
+    out: &'o mut Vec<u8>,
+    /// Where in `out` the envelope begins.
+    start: usize,
+    places: Places,
+    own: Vec<(Own, Box<str>)>,
+}
+
+impl Writer<'_, '_> {
+    #[inline(always)]
+    fn position(&self) -> u32 {
+        u32::try_from(self.out.len() - self.start + self.draft.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes note of an attribute that was written from there on.
+    #[inline(always)]
+    fn end(&mut self, attribute: Attribute, from: u32) {
+        self.places = self.places.with(attribute, from..self.position());
+    }
+
+    /// A value that may need escapes.
+    #[inline(always)]
+    fn text(&mut self, which: Own, value: &[u8]) -> Place {
+        let from = self.position();
+        if value.len() > MAX_SHORT_BYTES || !self.draft.extend_without(value, block::not_plain) {
+            escape(self.out, self.draft.text(), value);
+            self.draft.clear();
+            if (self.position() - from) as usize != value.len() {
+                self.own.push((which, String::from_utf8_lossy(value).into()));
+            }
+        }
+        if let Own::Attribute(attribute) = which {
+            self.end(attribute, from);
+        }
+        (from, self.position())
+    }
+
+    /// The last word of a topic.
+    #[inline(always)]
+    fn topic_word(&mut self, name: &[u8]) -> Place {
+        let from = self.position();
+        let fits = (1..=MAX_TOPIC_WORD_BYTES).contains(&name.len());
+        if !fits || !self.draft.extend_without(name, block::not_word) {
+            self.draft.extend(route::topic_word(name).as_bytes());
+        }
+        (from, self.position())
+    }
+
+    /// A part of an id.
+    #[inline(always)]
+    fn id_word(&mut self, word: &str) {
+        let fits = word.len() <= MAX_SHORT_BYTES;
+        if !fits || !self.draft.extend_without(word.as_bytes(), block::not_word) {
+            append(self.out, self.draft.text(), boot_word(word).as_bytes());
+            self.draft.clear();
+        }
+    }
+}
+
+/// Appends `before`, and `value` with escapes.
+#[cold]
+#[inline(never)]
+fn escape(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {
+    out.extend_from_slice(before);
+    json::escaped(out, value);
+}
+
+/// Appends two texts.
+#[cold]
+#[inline(never)]
+fn append(out: &mut Vec<u8>, before: &[u8], text: &[u8]) {
+    out.extend_from_slice(before);
+    out.extend_from_slice(text);
 }
 
 /// A boot as it stands in ids.
 pub fn boot_word(boot: &str) -> String {
-    let mut word = Vec::with_capacity(boot.len());
-    id_word(&mut word, boot);
-    String::from_utf8(word).unwrap_or_default()
-}
-
-fn id_word(out: &mut Vec<u8>, word: &str) {
     const SAFE: [bool; 256] = route::safe_bytes(b"-_.+");
-    let safe = |byte: u8| SAFE[usize::from(byte)];
-    match word.bytes().all(safe) {
-        true => out.extend_from_slice(word.as_bytes()),
-        false => out.extend(word.bytes().map(|byte| if safe(byte) { byte } else { b'-' })),
-    }
+    let word = |byte: u8| if SAFE[usize::from(byte)] { char::from(byte) } else { '-' };
+    boot.bytes().map(word).collect()
 }
 
 /// Microseconds since 1970; 0 for a clock that stands before.
@@ -267,34 +327,38 @@ pub(super) fn micros(time: SystemTime) -> u64 {
 /// When it was not; `data` is not looked at.
 pub fn read(body: &[u8]) -> Result<Encoded, ReadError> {
     u32::try_from(body.len()).map_err(|_| ReadError::TooLarge)?;
-    let mut reader = Reader { body, at: 0 };
-    let id = reader.attribute(br#"{"specversion":"1.0","id":""#)?;
-    let source = reader.attribute(br#","source":""#)?;
-    let typed = reader.attribute(br#","type":""#)?;
-    let subject = reader.optional(br#","subject":""#)?;
-    let time = reader.attribute(br#","time":""#)?;
-    let sequence = reader.attribute(br#","datacontenttype":"application/json","sequence":""#)?;
-    let key = reader.attribute(br#","partitionkey":""#)?;
-    let correlation = reader.optional(br#","correlationid":""#)?;
+    let mut reader = Reader { body, at: 0, places: Places::default(), own: Vec::new() };
+    reader.attribute(br#"{"specversion":"1.0","id":""#, Attribute::Id)?;
+    reader.attribute(br#","source":""#, Attribute::Source)?;
+    let typed = reader.attribute(br#","type":""#, Attribute::Type)?;
+    reader.optional(br#","subject":""#, Attribute::Subject)?;
+    reader.attribute(br#","time":""#, Attribute::Time)?;
+    reader.attribute(br#","datacontenttype":"application/json","sequence":""#, Attribute::Sequence)?;
+    reader.literal(br#","partitionkey":""#).ok_or(ReadError::Layout)?;
+    let key = reader.rest(Own::Key)?;
+    reader.optional(br#","correlationid":""#, Attribute::Correlation)?;
     reader.literal(br#","data":"#).ok_or(ReadError::Layout)?;
-    let (kind, name) = kind_and_name(body, &typed).ok_or(ReadError::Layout)?;
-    Ok(Encoded { kind, id, source, typed, name, subject, time, sequence, key, correlation })
+    let Reader { places, own, .. } = reader;
+    let is_escaped = own.iter().any(|(own, _)| *own == Own::Attribute(Attribute::Type));
+    let (kind, name) = kind_and_name(body, typed).filter(|_| !is_escaped).ok_or(ReadError::Layout)?;
+    Ok(Encoded { kind, places, name, key, own })
 }
 
 /// `ami.<kind>.<name>`, taken apart.
-fn kind_and_name(body: &[u8], typed: &Span) -> Option<(Kind, Span)> {
-    let Span::Body(start, end) = *typed else { return None };
+fn kind_and_name(body: &[u8], (start, end): Place) -> Option<(Kind, Place)> {
     let text = body.get(start as usize..end as usize)?.strip_prefix(b"ami.")?;
     let kind = Kind::ALL.into_iter().find(|kind| {
         text.strip_prefix(kind.as_str().as_bytes()).is_some_and(|rest| rest.first() == Some(&b'.'))
     })?;
     let before = u32::try_from("ami.".len() + kind.as_str().len() + ".".len()).ok()?;
-    Some((kind, Span::Body(start + before, end)))
+    Some((kind, (start + before, end)))
 }
 
 struct Reader<'b> {
     body: &'b [u8],
     at: usize,
+    places: Places,
+    own: Vec<(Own, Box<str>)>,
 }
 
 impl Reader<'_> {
@@ -304,35 +368,40 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn optional(&mut self, before: &[u8]) -> Result<Option<Span>, ReadError> {
-        self.literal(before).map(|()| self.rest().ok_or(ReadError::Layout)).transpose()
+    fn optional(&mut self, before: &[u8], attribute: Attribute) -> Result<Option<Place>, ReadError> {
+        let Some(()) = self.literal(before) else { return Ok(None) };
+        let (start, end) = self.rest(Own::Attribute(attribute))?;
+        self.places = self.places.with(attribute, start..end);
+        Ok(Some((start, end)))
     }
 
-    fn attribute(&mut self, before: &[u8]) -> Result<Span, ReadError> {
-        self.optional(before)?.ok_or(ReadError::Layout)
+    fn attribute(&mut self, before: &[u8], attribute: Attribute) -> Result<Place, ReadError> {
+        self.optional(before, attribute)?.ok_or(ReadError::Layout)
     }
 
     /// The rest of a string and its closing quote.
-    fn rest(&mut self) -> Option<Span> {
+    fn rest(&mut self, which: Own) -> Result<Place, ReadError> {
         let start = self.at;
         let mut escaped = false;
         loop {
-            match *self.body.get(self.at)? {
+            match self.body.get(self.at).ok_or(ReadError::Layout)? {
                 b'"' => break,
                 b'\\' => {
                     escaped = true;
                     self.at += 2;
                 }
-                0..0x20 => return None,
+                0..0x20 => return Err(ReadError::Layout),
                 _ => self.at += 1,
             }
         }
         let end = self.at;
         self.at += 1;
         if escaped {
-            let text: String = serde_json::from_slice(self.body.get(start - 1..=end)?).ok()?;
-            return Some(Span::Own(text.into()));
+            let text =
+                self.body.get(start - 1..=end).and_then(|text| serde_json::from_slice::<String>(text).ok());
+            self.own.push((which, text.ok_or(ReadError::Layout)?.into()));
         }
-        Some(Span::Body(u32::try_from(start).ok()?, u32::try_from(end).ok()?))
+        let place = |at| u32::try_from(at).map_err(|_| ReadError::TooLarge);
+        Ok((place(start)?, place(end)?))
     }
 }

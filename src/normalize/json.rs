@@ -37,21 +37,45 @@ pub(crate) fn from_base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
 }
 
-/// Appends `value` in at least `width` (at most 20) decimal digits.
-#[inline]
-pub(crate) fn padded(out: &mut Vec<u8>, value: u64, width: usize) {
-    const EIGHT: u64 = 100_000_000;
-    let (high, low) = (value / EIGHT, value % EIGHT);
-    let mut digits = [b'0'; 24];
-    let [first, second, third] = digits.as_chunks_mut::<8>().0 else { return };
-    *third = eight_digits(low);
-    let mut used = 8 - leading_zeros(third);
-    if high > 0 {
-        (*first, *second) = (eight_digits(high / EIGHT), eight_digits(high % EIGHT));
-        used = if high < EIGHT { 16 - leading_zeros(second) } else { 24 - leading_zeros(first) };
+/// The decimal digits of a number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Digits {
+    /// With zeros before.
+    all: [u8; 24],
+    /// How many there are without those; one at least.
+    count: usize,
+}
+
+impl Digits {
+    #[inline]
+    pub(crate) fn of(value: u64) -> Self {
+        const EIGHT: u64 = 100_000_000;
+        let (high, low) = (value / EIGHT, value % EIGHT);
+        let mut all = [b'0'; 24];
+        let mut count = 0;
+        if let [first, second, third] = all.as_chunks_mut::<8>().0 {
+            *third = eight_digits(low);
+            count = 8 - leading_zeros(third);
+            if high > 0 {
+                (*first, *second) = (eight_digits(high / EIGHT), eight_digits(high % EIGHT));
+                count = if high < EIGHT { 16 - leading_zeros(second) } else { 24 - leading_zeros(first) };
+            }
+        }
+        Self { all, count: count.max(1) }
     }
-    let used = used.max(width).clamp(1, 20);
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+
+    /// Without zeros before them.
+    #[inline]
+    pub(crate) fn short(&self) -> &[u8] {
+        self.all.get(self.all.len() - self.count..).unwrap_or_default()
+    }
+
+    /// All that any number may need.
+    #[inline]
+    pub(crate) fn twenty(&self) -> [u8; 20] {
+        let [_, _, _, _, twenty @ ..] = self.all;
+        twenty
+    }
 }
 
 /// The decimal digits of a value below 10^8, computed all at once: halves of four digits, then quarters of two, then
@@ -180,11 +204,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn digits_are_written_and_read(value: u64, bits in 0..64_u32, width in 0..=20_usize) {
+        fn digits_are_written_and_read(value: u64, bits in 0..64_u32) {
             let value = value >> bits;
-            let mut out = Vec::new();
-            padded(&mut out, value, width);
-            prop_assert_eq!(String::from_utf8_lossy(&out), format!("{value:0width$}"));
+            let digits = Digits::of(value);
+            prop_assert_eq!(String::from_utf8_lossy(digits.short()), value.to_string());
+            let twenty = digits.twenty();
+            prop_assert_eq!(String::from_utf8_lossy(&twenty), format!("{value:020}"));
             let eight = value % 100_000_000;
             prop_assert_eq!(from_eight_digits(eight_digits(eight)), Some(eight));
         }
@@ -199,18 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_padded() {
-        let write = |value, width| {
-            let mut out = Vec::new();
-            padded(&mut out, value, width);
-            String::from_utf8(out).expect("digits")
-        };
-        assert_eq!(write(42, 20), "00000000000000000042");
-        assert_eq!(write(u64::MAX, 20), "18446744073709551615");
-        assert_eq!((write(0, 0), write(7, 2), write(1234, 2)), ("0".into(), "07".into(), "1234".into()));
-        assert_eq!(write(12_345_678_901_234_567_890, 1), "12345678901234567890");
-        for value in (0..63).map(|bits| (1_u64 << bits) - 1).chain((0..19).map(|n| 10_u64.pow(n) * 9)) {
-            assert_eq!(write(value, 1), value.to_string());
+    fn numbers_at_the_limits_are_written() {
+        let others = (0..63).map(|bits| (1_u64 << bits) - 1).chain((0..19).map(|n| 10_u64.pow(n) * 9));
+        for value in [42, u64::MAX, 12_345_678_901_234_567_890].into_iter().chain(others) {
+            let digits = Digits::of(value);
+            assert_eq!(digits.short(), value.to_string().as_bytes());
+            assert_eq!(digits.twenty(), *format!("{value:020}").as_bytes());
         }
     }
 }

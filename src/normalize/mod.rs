@@ -46,8 +46,7 @@ pub use number::{MAX_JUMP, Numbers, REORDER_WINDOW, micros, numbered_id, sequenc
 pub use restore::{RestoreError, restore};
 
 use crate::route::{self, CallIds};
-use clock::Clock;
-use envelope::Head;
+use envelope::{Head, Tools};
 use lines::Lines;
 use pass::Memo;
 
@@ -58,6 +57,8 @@ const ENVELOPE_BYTES: usize = 384;
 #[derive(Clone, Debug)]
 pub struct Profile {
     server: String,
+    /// The `source` of its messages.
+    source: String,
     charset: &'static Encoding,
 }
 
@@ -84,7 +85,7 @@ impl Profile {
             Some(label) => Encoding::for_label_no_replacement(label.as_bytes())
                 .ok_or_else(|| ProfileError::Charset(label.to_owned()))?,
         };
-        Ok(Self { server: server.to_owned(), charset })
+        Ok(Self { server: server.to_owned(), source: format!("{}{server}", envelope::SOURCE), charset })
     }
 
     /// The server's configured name.
@@ -129,16 +130,16 @@ pub struct Notice<'a> {
 
 thread_local! {
     /// Nothing of a message is in what the next one becomes.
-    static MEMO: RefCell<(Memo, Clock)> = RefCell::new((Memo::new(), Clock::default()));
+    static MEMO: RefCell<(Memo, Tools)> = RefCell::new((Memo::new(), Tools::new()));
 }
 
 /// Appends a message as a CloudEvent of type `ami.event.<Event>`; what is no event is called
 /// [`route::UNPARSED`].
 pub fn event(profile: &Profile, frame: Frame<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Encoded {
-    MEMO.with_borrow_mut(|(memo, clock)| match memo.read(frame) {
+    MEMO.with_borrow_mut(|(memo, tools)| match memo.read(frame) {
         Some((ids, data)) => {
             out.reserve(data.len() + ENVELOPE_BYTES);
-            envelope::write(profile, &head(frame, &ids, stamp), stamp, clock, out, |out| {
+            envelope::write(profile, &head(frame, &ids, stamp), stamp, tools, out, |out| {
                 out.extend_from_slice(data)
             })
         }
@@ -146,7 +147,7 @@ pub fn event(profile: &Profile, frame: Frame<'_>, stamp: &Stamp<'_>, out: &mut V
             let lines = Lines::of(frame);
             out.reserve(2 * frame.raw().len() + ENVELOPE_BYTES);
             let data = |out: &mut Vec<u8>| data::write(&lines, profile.charset, out);
-            envelope::write(profile, &head(frame, &lines.ids, stamp), stamp, clock, out, data)
+            envelope::write(profile, &head(frame, &lines.ids, stamp), stamp, tools, out, data)
         }
     })
 }
@@ -185,8 +186,8 @@ pub fn envelope(profile: &Profile, notice: &Notice<'_>, stamp: &Stamp<'_>, out: 
         number: None,
         micros: envelope::micros(stamp.received),
     };
-    let clock = &mut Clock::default();
-    envelope::write(profile, &head, stamp, clock, out, |out| out.extend_from_slice(notice.data))
+    let data = |out: &mut Vec<u8>| out.extend_from_slice(notice.data);
+    MEMO.with_borrow_mut(|(_, tools)| envelope::write(profile, &head, stamp, tools, out, data))
 }
 
 /// Whether the table of field names has that one, as a number or as text.

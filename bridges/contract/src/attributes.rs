@@ -55,6 +55,11 @@ impl Places {
         }
         self
     }
+
+    /// Where `attribute` stands, in bytes.
+    pub fn of(&self, attribute: Attribute) -> Range<u32> {
+        self.0.get(attribute as usize).map_or(0..0, |&(start, end)| start..end)
+    }
 }
 
 /// The attributes of a message; each is in the body too. Cheap to clone: they share one memory.
