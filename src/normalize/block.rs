@@ -101,6 +101,10 @@ impl Padded {
     /// Bytes that it can hold.
     pub(crate) const MAX_BYTES: usize = Self::BLOCKS * BLOCK;
 
+    /// A text that stands nowhere.
+    pub(crate) const NOWHERE: Self =
+        Self { blocks: [[0; BLOCK]; Self::BLOCKS], masks: [ALL + 1; Self::BLOCKS], bytes: 0 };
+
     /// Nothing where `text` is too long.
     pub(crate) fn new(text: &[u8]) -> Option<Self> {
         let mut padded = Self { blocks: [[0; BLOCK]; Self::BLOCKS], masks: [0; _], bytes: text.len() };
@@ -181,6 +185,7 @@ mod tests {
             let padded = Padded::new(text.as_bytes()).expect("short");
             let mut whole = [&*text, &*behind].concat().into_bytes();
             let begins = |whole: &[u8]| padded.is(|ahead| load(whole.get(ahead..).unwrap_or_default()));
+            prop_assert!(!Padded::NOWHERE.is(|ahead| load(whole.get(ahead..).unwrap_or_default())));
             prop_assert!(begins(&whole));
             if differs < text.len() {
                 whole[differs] ^= 1;

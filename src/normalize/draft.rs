@@ -98,12 +98,12 @@ impl<'m> Draft<'m> {
     /// Writes a short text, without making it part of the draft yet.
     #[inline(always)]
     pub(crate) fn put(&mut self, text: &Padded) {
-        let [first, second, third] = text.blocks;
-        self.put_at(0, first);
+        let [first, second, third] = &text.blocks;
+        self.put_at(0, *first);
         if text.len() > BLOCK {
-            self.put_at(BLOCK, second);
+            self.put_at(BLOCK, *second);
             if text.len() > 2 * BLOCK {
-                self.put_at(2 * BLOCK, third);
+                self.put_at(2 * BLOCK, *third);
             }
         }
     }
@@ -120,8 +120,16 @@ impl<'m> Draft<'m> {
         self.bytes += bytes;
     }
 
+    /// The same, and a quote behind it.
     #[inline(always)]
-    fn put_at<const N: usize>(&mut self, ahead: usize, bytes: [u8; N]) {
+    pub(crate) fn close(&mut self, bytes: usize) {
+        self.put_at(bytes, *b"\"");
+        self.bytes += bytes + 1;
+    }
+
+    /// Writes a few bytes so many behind the end, without making them part of the draft yet.
+    #[inline(always)]
+    pub(crate) fn put_at<const N: usize>(&mut self, ahead: usize, bytes: [u8; N]) {
         let at = (self.bytes + ahead) % MAX_DRAFT_BYTES;
         if let Some(place) = self.memory.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
             *place = bytes;
@@ -144,7 +152,7 @@ mod tests {
             let mut memory = Memory::new();
             let mut draft = Draft::new(&mut memory);
             draft.put(&padded);
-            draft.keep(bytes);
+            draft.close(bytes);
             draft.push(b'.');
             for (at, part) in behind.as_bytes().chunks(BLOCK).enumerate() {
                 draft.block(at * BLOCK, load(part));
@@ -156,7 +164,7 @@ mod tests {
             prop_assert!(!draft.extend_without(&quoted, not_plain));
             prop_assert!(draft.extend_without(behind.as_bytes(), not_plain));
             let (short, long) = (&text.as_bytes()[..bytes], behind.as_bytes());
-            let expected = [short, b".", long, b"\":", text.as_bytes(), long].concat();
+            let expected = [short, b"\".", long, b"\":", text.as_bytes(), long].concat();
             prop_assert_eq!(draft.len(), expected.len());
             prop_assert_eq!(&*draft.finish(), &*expected);
         }

@@ -35,16 +35,22 @@ pub fn sequence_number(frame: &Frame<'_>) -> Option<u32> {
 
 /// The moment that Asterisk gave an event, in microseconds since 1970.
 pub fn timestamp_micros(frame: &Frame<'_>) -> Option<u64> {
-    let (value, _) = header(stamped(frame)?, b"Timestamp: ")?;
+    let rest = stamped(frame)?;
+    // Ten digits, a point, six digits; no line is looked for.
+    if let Some(text) = rest.strip_prefix(b"Timestamp: ").and_then(<[u8]>::first_chunk::<19>)
+        && let [value @ .., b'\r', b'\n'] = text
+        && let Some(micros) = usual_micros(value)
+    {
+        return Some(micros);
+    }
+    let (value, _) = header(rest, b"Timestamp: ")?;
     micros(value)
 }
 
 /// The microseconds since 1970 of a moment as Asterisk writes it: seconds, a point, six digits.
 pub fn micros(text: &[u8]) -> Option<u64> {
-    // Ten digits from 2001 to 2286.
-    if let &[a, b, c, d, e, f, g, h, i, j, b'.', k, l, m, n, o, p] = text {
-        let high = json::from_eight_digits([a, b, c, d, e, f, g, h])?;
-        return Some(high * 100_000_000 + json::from_eight_digits([i, j, k, l, m, n, o, p])?);
+    if let Ok(usual) = text.try_into() {
+        return usual_micros(usual);
     }
     let (seconds, [b'.', micros @ ..]) = text.split_last_chunk::<7>()? else { return None };
     let digits = |text: &[u8], most: usize| {
@@ -52,6 +58,14 @@ pub fn micros(text: &[u8]) -> Option<u64> {
         valid.then(|| text.iter().fold(0, |n, digit| n * 10 + u64::from(digit - b'0')))
     };
     Some(digits(seconds, 11)? * 1_000_000 + digits(micros, 6)?)
+}
+
+/// The same of the seconds from 2001 to 2286, which have ten digits.
+#[inline]
+fn usual_micros(text: &[u8; 17]) -> Option<u64> {
+    let &[a, b, c, d, e, f, g, h, i, j, b'.', k, l, m, n, o, p] = text else { return None };
+    let high = json::from_eight_digits([a, b, c, d, e, f, g, h])?;
+    Some(high * 100_000_000 + json::from_eight_digits([i, j, k, l, m, n, o, p])?)
 }
 
 /// The life of Asterisk and the number that an id was made of, if it was: `<server>:<boot>:<number>`.
@@ -63,8 +77,8 @@ pub fn numbered_id<'i>(id: &'i str, server: &str) -> Option<(&'i str, u32)> {
 /// What follows the lines `Event` and `Privilege`.
 #[inline]
 fn stamped<'b>(frame: &Frame<'b>) -> Option<&'b [u8]> {
-    let (_, behind) = header(frame.raw(), b"Event: ")?;
-    let (_, behind) = header(behind?, b"Privilege: ")?;
+    let behind = frame.raw().strip_prefix(b"Event: ")?.get(frame.name().len()..)?;
+    let (_, behind) = header(behind.strip_prefix(b"\r\n")?, b"Privilege: ")?;
     behind
 }
 

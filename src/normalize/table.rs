@@ -23,13 +23,13 @@ pub(crate) struct Name {
     /// `,"Name":"`, as a member of `data` begins.
     pub(crate) member: Padded,
     /// Bytes of that where the values are of the form that the table gives.
-    own_key: usize,
+    pub(crate) own_key: usize,
 }
 
 /// Open addressing over a hash of the length and the outer bytes of a name.
 pub(crate) struct Table {
     slots: Box<[Slot]>,
-    /// The names, each at its id; the first is none.
+    /// The names, each at its id; no line begins with the first.
     names: Vec<Name>,
 }
 
@@ -47,7 +47,8 @@ const FREE: Slot = Slot { ends: (0, 0), name: b"", id: 0 };
 impl Table {
     fn new() -> Self {
         let mut table = Self { slots: vec![FREE; SLOTS].into(), names: Vec::with_capacity(MAX_NAMES) };
-        table.names.extend(Name::new("", fields::UNKNOWN));
+        let none = Name { rule: fields::UNKNOWN, line: Padded::NOWHERE, member: Padded::NOWHERE, own_key: 0 };
+        table.names.push(none);
         for (name, form, role) in fields::listed() {
             let id = u16::try_from(table.names.len()).unwrap_or(0);
             let ready = Name::new(&name, Rule { id, form, role });
@@ -68,10 +69,10 @@ impl Table {
         }
     }
 
-    /// The name of that id.
+    /// The name of that id; of 0, one that no line begins with.
     #[inline(always)]
     pub(crate) fn listed(&self, id: u16) -> Option<&Name> {
-        self.names.get(usize::from(id)).filter(|name| name.rule.id != 0)
+        self.names.get(usize::from(id))
     }
 
     /// The name that is exactly that.

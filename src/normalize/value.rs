@@ -27,6 +27,10 @@ const ESCAPES: [(u8, u8); 11] = [
 /// Whether the digits are those that the number would be printed with, and every JSON reader keeps it.
 #[inline]
 pub(crate) fn is_canonical_integer(text: &[u8]) -> bool {
+    // Most are flags and states.
+    if let [digit] = text {
+        return digit.is_ascii_digit();
+    }
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     match digits {
         [b'0'] => digits.len() == text.len(),

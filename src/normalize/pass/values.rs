@@ -38,8 +38,7 @@ impl<'b> Pass<'b, '_> {
         if !self.source.is_end(end) {
             return None;
         }
-        self.data.keep(head.key + (end - head.value));
-        self.data.push(b'"');
+        self.data.close(head.key + (end - head.value));
         Some(end)
     }
 
@@ -54,8 +53,7 @@ impl<'b> Pass<'b, '_> {
             self.data.keep(head.key + (end - head.value));
             return Some(end);
         }
-        self.data.keep(head.key);
-        self.data.push(b'"');
+        self.data.close(head.key);
         self.string(Head { key: 0, ..head }, block::not_plain)
     }
 
@@ -119,8 +117,7 @@ impl<'b> Pass<'b, '_> {
             if self.source.is_end(end) {
                 self.data.keep(name_bytes);
                 self.data.write(EQUALS);
-                self.data.keep(end - value);
-                self.data.push(b'"');
+                self.data.close(end - value);
                 self.at = end + CRLF.len();
                 return self.raw.get(from..name_end);
             }
@@ -134,9 +131,9 @@ impl<'b> Pass<'b, '_> {
     /// A value that is not plain; gives where it ends.
     #[inline(always)]
     pub(super) fn odd(&mut self, head: Head) -> Option<usize> {
-        self.data.keep(head.key);
-        if !head.wire.is_quoted() {
-            self.data.push(b'"');
+        match head.wire.is_quoted() {
+            true => self.data.keep(head.key),
+            false => self.data.close(head.key),
         }
         let (written, end) = odd_value(self.raw, head, self.users_own)?;
         self.data.extend(&written);
