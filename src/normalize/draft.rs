@@ -89,10 +89,31 @@ impl<'m> Draft<'m> {
         true
     }
 
-    /// Begins anew.
+    /// Puts `parts` before what stands there.
+    pub(crate) fn insert(&mut self, at: usize, parts: &[&[u8]]) {
+        let behind = self.bytes;
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        if at <= behind && behind + bytes <= MAX_DRAFT_BYTES {
+            self.memory.copy_within(at..behind, at + bytes);
+            self.bytes = at;
+            parts.iter().for_each(|part| self.extend(part));
+        }
+        self.bytes = behind + bytes;
+    }
+
+    /// Lets a function that is not inlined write on, while the draft itself stays in registers.
     #[inline(always)]
-    pub(crate) fn clear(&mut self) {
-        self.bytes = 0;
+    pub(crate) fn lend<T>(&mut self, write: impl FnOnce(&mut Draft<'_>) -> T) -> T {
+        let mut lent = Draft { memory: &mut *self.memory, bytes: self.bytes };
+        let written = write(&mut lent);
+        self.bytes = lent.bytes;
+        written
+    }
+
+    /// Makes it as short as it was before.
+    #[inline(always)]
+    pub(crate) fn cut(&mut self, bytes: usize) {
+        self.bytes = bytes;
     }
 
     /// Writes a short text, without making it part of the draft yet.
@@ -164,7 +185,8 @@ mod tests {
             prop_assert!(!draft.extend_without(&quoted, not_plain));
             prop_assert!(draft.extend_without(behind.as_bytes(), not_plain));
             let (short, long) = (&text.as_bytes()[..bytes], behind.as_bytes());
-            let expected = [short, b"\".", long, b"\":", text.as_bytes(), long].concat();
+            draft.insert(short.len(), &[b"<", long, b">"]);
+            let expected = [short, b"<", long, b">", b"\".", long, b"\":", text.as_bytes(), long].concat();
             prop_assert_eq!(draft.len(), expected.len());
             prop_assert_eq!(&*draft.finish(), &*expected);
         }

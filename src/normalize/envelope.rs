@@ -259,7 +259,7 @@ impl Writer<'_, '_> {
         let from = self.position();
         if value.len() > MAX_SHORT_BYTES || !self.draft.extend_without(value, block::not_plain) {
             escape(self.out, self.draft.text(), value);
-            self.draft.clear();
+            self.draft.cut(0);
             if (self.position() - from) as usize != value.len() {
                 self.own.push((which, String::from_utf8_lossy(value).into()));
             }
@@ -287,7 +287,7 @@ impl Writer<'_, '_> {
         let fits = word.len() <= MAX_SHORT_BYTES;
         if !fits || !self.draft.extend_without(word.as_bytes(), block::not_word) {
             append(self.out, self.draft.text(), boot_word(word).as_bytes());
-            self.draft.clear();
+            self.draft.cut(0);
         }
     }
 }

@@ -245,6 +245,22 @@ pub(crate) enum EventRules {
 }
 
 impl EventRules {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Common,
+        Self::RawNames,
+        Self::OriginateResponse,
+        Self::PresenceStateChange,
+        Self::VarSet,
+        Self::Status,
+        Self::AsyncAgi,
+    ];
+
+    /// One bit, another for each.
+    #[inline(always)]
+    pub(crate) fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     pub(crate) fn of(event: &[u8]) -> Self {
         match event {
             b"OriginateResponse" => Self::OriginateResponse,

@@ -4,13 +4,16 @@ use std::sync::LazyLock;
 
 use super::{
     block::Padded,
-    fields::{self, Form, Rule},
+    fields::{self, EventRules, Form, Rule},
 };
 
 /// Header names that [`Table`] can hold at most; ids stay below.
 pub(crate) const MAX_NAMES: usize = 1280;
 /// A power of two, so that the table stays at most one third full.
 const SLOTS: usize = 4096;
+
+/// The bit of `UserEvent` in events of that name: what follows it is its sender's.
+pub(crate) const USER_EVENT: u8 = 1 << 7;
 
 pub(crate) static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 
@@ -24,6 +27,9 @@ pub(crate) struct Name {
     pub(crate) member: Padded,
     /// Bytes of that where the values are of the form that the table gives.
     pub(crate) own_key: usize,
+    /// The messages in which it means something else: [`EventRules::bit`] of those that give its values another form,
+    /// and [`USER_EVENT`].
+    pub(crate) special_in: u8,
 }
 
 /// Open addressing over a hash of the length and the outer bytes of a name.
@@ -47,7 +53,13 @@ const FREE: Slot = Slot { ends: (0, 0), name: b"", id: 0 };
 impl Table {
     fn new() -> Self {
         let mut table = Self { slots: vec![FREE; SLOTS].into(), names: Vec::with_capacity(MAX_NAMES) };
-        let none = Name { rule: fields::UNKNOWN, line: Padded::NOWHERE, member: Padded::NOWHERE, own_key: 0 };
+        let none = Name {
+            rule: fields::UNKNOWN,
+            line: Padded::NOWHERE,
+            member: Padded::NOWHERE,
+            own_key: 0,
+            special_in: 0,
+        };
         table.names.push(none);
         for (name, form, role) in fields::listed() {
             let id = u16::try_from(table.names.len()).unwrap_or(0);
@@ -97,7 +109,11 @@ impl Name {
     fn new(name: &str, rule: Rule) -> Option<Self> {
         let line = Padded::new(format!("{name}: ").as_bytes())?;
         let member = Padded::new(format!(",\"{name}\":\"").as_bytes())?;
-        Some(Self { rule, line, member, own_key: member.len() - usize::from(!rule.form.is_quoted()) })
+        let own_key = member.len() - usize::from(!rule.form.is_quoted());
+        let is_other = |rules: &&EventRules| rules.form(name.as_bytes(), rule.form) != rule.form;
+        let bits = EventRules::ALL.iter().filter(is_other).fold(0, |bits, rules| bits | rules.bit());
+        let special_in = if name == "UserEvent" { bits | USER_EVENT } else { bits };
+        Some(Self { rule, line, member, own_key, special_in })
     }
 
     /// Bytes of `member` before a value of that form: with the quote, or without.

@@ -1,13 +1,14 @@
 //! The usual message in one pass: each line is found, understood and written into `data` before the next is looked at.
 //!
-//! Most messages have the headers of one before, in its order. So the name that came after the last one is compared
-//! first; only where it is another is the table asked. A value is copied while its end is searched, since the first byte
-//! that cannot stand in a JSON string just so is most often the end of its line.
+//! A value is copied while its end is searched, since the first byte that cannot stand in a JSON string just so is most
+//! often the end of its line. [`run`] does so with what nearly every line is; any other usual line is done here.
 //!
-//! What is unusual (a name that comes back later, a line that is no header, bytes that would not be rebuilt) ends the
-//! pass without a result, and [`Lines`](super::lines::Lines) and [`data`](super::data) do all of it, for every message
-//! there is. Where there is a result it is theirs, byte for byte.
+//! What is unusual (a line that is no header, bytes that would not be rebuilt) ends the pass without a result, and
+//! [`Lines`](super::lines::Lines) and [`data`](super::data) do all of it, for every message there is. Where there is a
+//! result it is theirs, byte for byte.
 
+mod again;
+mod run;
 mod source;
 mod values;
 
@@ -16,13 +17,17 @@ mod tests;
 
 use amibus_ami::Frame;
 
-use self::source::{MAX_BYTES, Source};
+use self::{
+    again::Again,
+    run::{Place, run},
+    source::{MAX_BYTES, Source},
+};
 use super::{
     block,
     data::RESERVED,
     draft::{self, Draft, MAX_DRAFT_BYTES},
     fields::{self, EventRules, Form, Rule},
-    table::{self, MAX_NAMES, Name, TABLE, Table},
+    table::{self, MAX_NAMES, TABLE, Table},
 };
 use crate::route::{CallIds, Role};
 
@@ -32,6 +37,8 @@ const COLON: [u8; 2] = *b": ";
 const MAX_VARIABLES: usize = 16;
 /// Names outside the table in one message, a quarter of the places for them.
 const MAX_OTHERS: usize = 128;
+/// Kinds of events that are told apart to know which name comes next.
+const KINDS: usize = 16;
 
 // A byte becomes six at most (`\u0001`), and a member needs less than six bytes for each of `: ` and the line's end.
 const _: () = assert!(MAX_BYTES * 6 < MAX_DRAFT_BYTES);
@@ -47,11 +54,16 @@ pub(super) struct Memo {
 struct Names {
     /// The number of the message, by which a name of an earlier one is told from one of this.
     message: u32,
-    /// By the id of a name of the table; by 0, what is known of the first line.
+    /// What its events are told from others by: few have the same as another.
+    kind: usize,
+    /// By the id of a name of the table, that of the name that stood behind it last, in each kind; by 0, the first name.
+    next: Box<[u16; MAX_NAMES * KINDS]>,
+    /// By the id of a name of the table.
     listed: Box<[Listed; MAX_NAMES]>,
     others: Box<[Other; MAX_OTHERS * 4]>,
     /// How many others there are.
     count: usize,
+    again: Option<Again>,
 }
 
 /// A name of the table.
@@ -59,8 +71,8 @@ struct Names {
 struct Listed {
     /// The last message that has it.
     message: u32,
-    /// The id of the name that stood behind it last.
-    next: u16,
+    /// Where its key begins in the `data` of that.
+    key: u32,
 }
 
 /// A name that is not in the table.
@@ -77,7 +89,8 @@ impl Memo {
     pub(super) fn new() -> Self {
         let listed = Box::new([Listed::default(); MAX_NAMES]);
         let others = Box::new([Other::default(); MAX_OTHERS * 4]);
-        let names = Names { message: 0, listed, others, count: 0 };
+        let next = Box::new([0; MAX_NAMES * KINDS]);
+        let names = Names { message: 0, kind: 0, next, listed, others, count: 0, again: None };
         Self { source: source::Memory::new(), data: draft::Memory::new(), names }
     }
 
@@ -89,44 +102,51 @@ impl Memo {
         if !(is_event || is_response) || raw.ends_with(&source::CRLF) {
             return None;
         }
-        self.names.begin();
+        self.names.begin(frame.name());
+        let rules = if is_event { EventRules::of(frame.name()) } else { EventRules::Common };
+        let user_event = frame.is_event("UserEvent");
+        let bits = rules.bit() | if user_event { table::USER_EVENT } else { 0 };
+        let source = Source::new(raw, &mut self.source)?;
         let mut pass = Pass {
-            raw,
-            source: Source::new(raw, &mut self.source)?,
-            at: 0,
+            message: Message { raw, source, is_event, rules, bits, users_own: false },
+            place: Place { at: 0, last: 0 },
             data: Draft::new(&mut self.data),
-            is_event,
-            user_event: frame.is_event("UserEvent"),
-            users_own: false,
-            rules: if is_event { EventRules::of(frame.name()) } else { EventRules::Common },
             ids: CallIds::default(),
         };
         if is_response {
             // An `Event` among its headers would change what they mean.
-            self.names.see_first(fields::rule(b"Event").id)?;
+            self.names.see(fields::rule(b"Event").id, 0);
         }
         pass.lines(&TABLE, &mut self.names)?;
-        pass.data.push(b'}');
-        let data = pass.data.finish();
+        let Pass { mut data, ids, .. } = pass;
+        if self.names.again.is_some_and(|again| again.irregular) {
+            again::order(&mut data, source, raw)?;
+        }
+        data.push(b'}');
+        let data = data.finish();
         *data.first_mut()? = b'{';
-        Some((pass.ids, data))
+        Some((ids, data))
     }
 }
 
-/// What is known while a message is read. No function that is not inlined gets it whole, so that it can stay in
-/// registers.
-struct Pass<'b, 'm> {
+/// What decides about the lines of a message.
+struct Message<'b, 'm> {
     raw: &'b [u8],
     /// The same.
     source: Source<'m>,
-    /// Where the lines begin that were not read yet.
-    at: usize,
-    data: Draft<'m>,
     is_event: bool,
-    user_event: bool,
+    rules: EventRules,
+    /// Those of [`Name::special_in`](table::Name::special_in) that count here.
+    bits: u8,
     /// Whether what follows is as the sender of a UserEvent wrote it.
     users_own: bool,
-    rules: EventRules,
+}
+
+/// What is known while a message is read.
+struct Pass<'b, 'm> {
+    message: Message<'b, 'm>,
+    place: Place,
+    data: Draft<'m>,
     ids: CallIds<'b>,
 }
 
@@ -144,95 +164,70 @@ struct Head {
     wire: Form,
 }
 
-impl<'b> Pass<'b, '_> {
+impl Pass<'_, '_> {
     /// All lines, each as a member with a comma before it.
-    #[inline(always)]
     fn lines(&mut self, table: &Table, names: &mut Names) -> Option<()> {
-        // The name of the last line that the table has.
-        let mut last = 0;
-        while self.at < self.source.end {
-            let guessed = table.listed(names.after(last)?);
-            let listed = match guessed.filter(|name| self.source.begins(self.at, &name.line)) {
-                Some(name) => name,
-                None => match table.get(self.name()?) {
-                    Some(name) => {
-                        names.learn(last, name.rule.id);
-                        name
-                    }
-                    None => {
-                        let head = self.other(names)?;
-                        self.value(head)?;
-                        continue;
-                    }
-                },
-            };
-            last = listed.rule.id;
-            names.see_first(last)?;
-            let head = self.listed(listed);
-            self.value(head)?;
+        loop {
+            self.place = run(&self.message, self.place, &mut self.data, table, names, &mut self.ids);
+            if self.place.at >= self.message.source.end {
+                return Some(());
+            }
+            self.line(table, names)?;
         }
-        Some(())
     }
 
-    /// The name of the next line, if a colon and a blank stand behind it.
-    #[inline(always)]
-    fn name(&self) -> Option<&'b [u8]> {
-        self.raw.get(self.at..name_end(self.source, self.at)?)
-    }
-
-    /// Writes the key of a name of the table.
-    #[inline(always)]
-    fn listed(&mut self, name: &Name) -> Head {
-        let (line, value, rule) = (self.at, self.at + name.line.len(), name.rule);
-        let wire = match self.rules {
-            EventRules::Common => rule.form,
-            rules => rules.form(self.raw.get(line..line + name.len()).unwrap_or_default(), rule.form),
+    /// Any one line.
+    #[inline(never)]
+    fn line(&mut self, table: &Table, names: &mut Names) -> Option<()> {
+        let (message, data) = (&mut self.message, &mut self.data);
+        let line = self.place.at;
+        let name = name_at(message, line)?;
+        let value = line + name.len() + COLON.len();
+        let head = match table.get(name) {
+            Some(listed) => {
+                let (id, wire) = (listed.rule.id, message.rules.form(name, listed.rule.form));
+                self.place.last = id;
+                if names.has(id) {
+                    self.place.at = again::again(message, line, listed, data, names)? + source::CRLF.len();
+                    return Some(());
+                }
+                names.see(id, data.len());
+                data.put(&listed.member);
+                Head { line, value, key: listed.key_bytes(wire), rule: listed.rule, wire }
+            }
+            None => {
+                if name.is_empty() || name.first() == Some(&RESERVED) {
+                    return None;
+                }
+                names.add(message.raw, line, line + name.len())?;
+                let rule = fields::unlisted(name);
+                let wire = message.rules.form(name, rule.form);
+                data.write(*b",\"");
+                data.extend(name);
+                match wire.is_quoted() {
+                    true => data.write(*b"\":\""),
+                    false => data.write(*b"\":"),
+                }
+                Head { line, value, key: 0, rule, wire }
+            }
         };
-        self.data.put(&name.member);
-        Head { line, value, key: name.key_bytes(wire), rule, wire }
-    }
-
-    /// The same for any other name.
-    #[inline(always)]
-    fn other(&mut self, names: &mut Names) -> Option<Head> {
-        let name = self.name()?;
-        if name.is_empty() || name.first() == Some(&RESERVED) {
-            return None;
-        }
-        names.add(self.raw, self.at, self.at + name.len())?;
-        let rule = fields::unlisted(name);
-        let wire = self.rules.form(name, rule.form);
-        self.data.write(*b",\"");
-        self.data.extend(name);
-        match wire.is_quoted() {
-            true => self.data.write(*b"\":\""),
-            false => self.data.write(*b"\":"),
-        }
-        Some(Head { line: self.at, value: self.at + name.len() + COLON.len(), key: 0, rule, wire })
-    }
-
-    /// Writes the value of the header whose key has been written, and goes on behind its line.
-    #[inline(always)]
-    fn value(&mut self, head: Head) -> Option<()> {
-        let plain = match head.wire {
-            Form::Text => self.string(head, block::not_plain),
-            Form::Number => self.number(head),
-            Form::Escaped => self.string(head, escapable),
-            Form::Words => Some(self.words(head)?),
-            Form::Variables | Form::RawVariables => return self.variables(head),
+        let end = match head.wire {
+            Form::Text => values::string(message, head.key, value, data, block::not_plain),
+            Form::Number => values::number(message, head.key, value, data),
+            Form::Escaped => values::string(message, head.key, value, data, escapable),
+            Form::Words => Some(values::words(message, head.key, value, data)?),
+            Form::Variables | Form::RawVariables => Some(values::variables(message, head, data)?),
             Form::Url => None,
         };
-        let end = match plain {
+        let end = match end {
             Some(end) => end,
-            None => self.odd(head)?,
+            None => values::odd(message, head, data)?,
         };
-        if self.is_event && head.rule.role != Role::None {
-            self.ids.see(head.rule.role, self.raw.get(head.value..end)?);
+        if head.rule.role != Role::None && message.is_event {
+            self.ids.see(head.rule.role, message.raw.get(value..end)?);
         }
-        if self.user_event {
-            self.users_own |= self.raw.get(head.line..)?.starts_with(b"UserEvent: ");
-        }
-        self.at = end + source::CRLF.len();
+        message.users_own |= message.bits & table::USER_EVENT != 0 && name == b"UserEvent";
+        self.place.at = end + source::CRLF.len();
         Some(())
     }
 }
@@ -243,17 +238,23 @@ fn escapable(block: block::Block) -> u32 {
     block::not_plain(block) | block::is(block, b'\'') | block::is(block, b'?')
 }
 
-/// Where the name of the line ends that begins there, if a colon and a blank stand behind it.
-#[inline(never)]
-fn name_end(source: Source<'_>, at: usize) -> Option<usize> {
-    let end = source.find(at, |block| block::is(block, b':') | block::not_plain(block));
+/// The name of the line that begins there, if a colon and a blank stand behind it.
+fn name_at<'b>(message: &Message<'b, '_>, line: usize) -> Option<&'b [u8]> {
+    message.raw.get(line..name_end(message.source, line)?)
+}
+
+/// Where that ends.
+fn name_end(source: Source<'_>, line: usize) -> Option<usize> {
+    let end = source.find(line, |block| block::is(block, b':') | block::not_plain(block));
     (source.bytes(end) == COLON).then_some(end)
 }
 
 impl Names {
-    /// Begins another message, which has no name yet.
-    fn begin(&mut self) {
-        self.count = 0;
+    /// Begins another message, which has no header yet, of an event of that name.
+    fn begin(&mut self, name: &[u8]) {
+        let byte = |at: usize| name.get(at).copied().map_or(0, usize::from);
+        self.kind = (name.len() + byte(0) + 3 * byte(name.len() / 2)) % KINDS;
+        (self.count, self.again) = (0, None);
         self.message = self.message.wrapping_add(1);
         if self.message == 0 {
             self.listed.iter_mut().for_each(|name| name.message = 0);
@@ -265,24 +266,35 @@ impl Names {
     /// The id of the name that came after that one last.
     #[inline(always)]
     fn after(&self, id: u16) -> Option<u16> {
-        Some(self.listed.get(usize::from(id))?.next)
+        self.next.get(usize::from(id) * KINDS + self.kind).copied()
     }
 
     fn learn(&mut self, id: u16, next: u16) {
-        if let Some(name) = self.listed.get_mut(usize::from(id)) {
-            name.next = next;
+        if let Some(place) = self.next.get_mut(usize::from(id) * KINDS + self.kind) {
+            *place = next;
         }
     }
 
-    /// Takes note of a name of the table, which must be the first of that name.
+    /// Whether the message had that name of the table before.
     #[inline(always)]
-    fn see_first(&mut self, id: u16) -> Option<()> {
-        let name = self.listed.get_mut(usize::from(id))?;
-        let before = std::mem::replace(&mut name.message, self.message);
-        (before != self.message).then_some(())
+    fn has(&self, id: u16) -> bool {
+        self.listed.get(usize::from(id)).is_none_or(|name| name.message == self.message)
     }
 
-    /// The same for another name, of which there must not be too many.
+    /// Takes note of a name of the table, whose key begins there in `data`.
+    #[inline(always)]
+    fn see(&mut self, id: u16, key: usize) {
+        if let Some(name) = self.listed.get_mut(usize::from(id)) {
+            *name = Listed { message: self.message, key: key as u32 };
+        }
+    }
+
+    /// Where the key of the first line of that name begins.
+    fn key(&self, id: u16) -> Option<usize> {
+        usize::try_from(self.listed.get(usize::from(id))?.key).ok()
+    }
+
+    /// Takes note of another name, which must be the first of that name, and they must not be too many.
     fn add(&mut self, raw: &[u8], from: usize, to: usize) -> Option<()> {
         let name = raw.get(from..to)?;
         self.count += 1;

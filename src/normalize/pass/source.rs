@@ -1,6 +1,6 @@
 //! The message that is read, with room behind it to look at whole blocks.
 
-use crate::normalize::block::{BLOCK, Block, Padded};
+use crate::normalize::block::{self, BLOCK, Block, Padded};
 
 /// Messages of so many bytes and more are not usual. A power of two, so that the compiler sees that every place is
 /// inside.
@@ -71,6 +71,17 @@ impl<'m> Source<'m> {
                 return at + found.trailing_zeros() as usize;
             }
             at += BLOCK;
+        }
+    }
+
+    /// Where the line ends that begins there.
+    pub(super) fn line_end(self, mut at: usize) -> usize {
+        loop {
+            at = self.find(at, |block| block::is(block, b'\r'));
+            if self.is_end(at) {
+                return at;
+            }
+            at += 1;
         }
     }
 }

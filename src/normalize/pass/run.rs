@@ -1,0 +1,89 @@
+//! The most usual lines: of names that the table has, in the form that it gives, and plain.
+//!
+//! Most messages have the headers of one before, in its order. So the name that came after the last one, in the last
+//! message whose name fell to the same kind, is compared first; only where it is another is the table asked.
+
+use super::{
+    CallIds, Draft, Head, Message, Names, escapable, name_at,
+    source::CRLF,
+    values::{number, string, variables, words},
+};
+use crate::{
+    normalize::{
+        block,
+        fields::{Form, Rule},
+        table::{Name, Table},
+    },
+    route::Role,
+};
+
+/// How far the lines of a message were read.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Where the next one begins.
+    pub(super) at: usize,
+    /// The id of the name of the last line that the table has.
+    pub(super) last: u16,
+}
+
+/// Writes lines as long as they are such, and gives how far that was. `ids` takes note of calls.
+#[inline(never)]
+pub(super) fn run<'b>(
+    message: &Message<'b, '_>,
+    from: Place,
+    data: &mut Draft<'_>,
+    table: &Table,
+    names: &mut Names,
+    ids: &mut CallIds<'b>,
+) -> Place {
+    let mut place = from;
+    // What is borrowed for the loop alone stays in registers.
+    data.lend(|data| {
+        while place.at < message.source.end {
+            let guessed = names.after(place.last).and_then(|id| table.listed(id));
+            let name = match guessed.filter(|name| message.source.begins(place.at, &name.line)) {
+                Some(name) => name,
+                None => match search(message, place.at, table) {
+                    Some(name) => {
+                        names.learn(place.last, name.rule.id);
+                        name
+                    }
+                    None => return place,
+                },
+            };
+            let Rule { id, form, role } = name.rule;
+            if name.special_in & message.bits != 0 || names.has(id) {
+                return place;
+            }
+            let (begin, key, value) = (data.len(), name.own_key, place.at + name.line.len());
+            data.put(&name.member);
+            let end = match form {
+                Form::Text => string(message, key, value, data, block::not_plain),
+                Form::Number => number(message, key, value, data),
+                Form::Escaped => string(message, key, value, data, escapable),
+                Form::Words => words(message, key, value, data),
+                Form::Variables => {
+                    let head = Head { line: place.at, value, key, rule: name.rule, wire: form };
+                    data.lend(|data| variables(message, head, data))
+                }
+                Form::RawVariables | Form::Url => None,
+            };
+            let Some(end) = end else { return place };
+            if role != Role::None
+                && message.is_event
+                && let Some(value) = message.raw.get(value..end)
+            {
+                ids.see(role, value);
+            }
+            names.see(id, begin);
+            place = Place { at: end + CRLF.len(), last: id };
+        }
+        place
+    })
+}
+
+/// The name of the line that begins there, if the table has it.
+#[inline(never)]
+fn search<'t>(message: &Message<'_, '_>, at: usize, table: &'t Table) -> Option<&'t Name> {
+    table.get(name_at(message, at)?)
+}
