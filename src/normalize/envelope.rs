@@ -151,9 +151,8 @@ pub(super) fn write(
     data: impl FnOnce(&mut Vec<u8>),
 ) -> Encoded {
     let server = profile.server.as_bytes();
-    let start = out.len();
-    let mut writer =
-        Writer { draft: Draft::new(draft), start, out, places: Places::default(), own: Vec::new() };
+    let draft = Draft::new(draft);
+    let mut writer = Writer { out, before: 0, draft, places: Places::default(), own: Vec::new() };
     let sequence = Digits::of(stamp.sequence);
     writer.draft.write(*br#"{"specversion":"1.0","id":""#);
     let at = writer.position();
@@ -232,11 +231,11 @@ impl Tools {
 
 /// Writes into a draft what is short, so that it always has room.
 struct Writer<'o, 'm> {
-    /// What was written behind the end of `out`.
-    draft: Draft<'m>,
     out: &'o mut Vec<u8>,
-    /// Where in `out` the envelope begins.
-    start: usize,
+    /// Bytes of the envelope that are in `out`. A body of 4 GiB could not be read again.
+    before: usize,
+    /// What follows those.
+    draft: Draft<'m>,
     places: Places,
     own: Vec<(Own, Box<str>)>,
 }
@@ -244,7 +243,7 @@ struct Writer<'o, 'm> {
 impl Writer<'_, '_> {
     #[inline(always)]
     fn position(&self) -> u32 {
-        u32::try_from(self.out.len() - self.start + self.draft.len()).unwrap_or(u32::MAX)
+        (self.before + self.draft.len()) as u32
     }
 
     /// Takes note of an attribute that was written from there on.
@@ -258,7 +257,7 @@ impl Writer<'_, '_> {
     fn text(&mut self, which: Own, value: &[u8]) -> Place {
         let from = self.position();
         if value.len() > MAX_SHORT_BYTES || !self.draft.extend_without(value, block::not_plain) {
-            escape(self.out, self.draft.text(), value);
+            self.before += append(self.out, self.draft.text(), |out| json::escaped(out, value));
             self.draft.cut(0);
             if (self.position() - from) as usize != value.len() {
                 self.own.push((which, String::from_utf8_lossy(value).into()));
@@ -286,26 +285,21 @@ impl Writer<'_, '_> {
     fn id_word(&mut self, word: &str) {
         let fits = word.len() <= MAX_SHORT_BYTES;
         if !fits || !self.draft.extend_without(word.as_bytes(), block::not_word) {
-            append(self.out, self.draft.text(), boot_word(word).as_bytes());
+            let word = boot_word(word);
+            self.before += append(self.out, self.draft.text(), |out| out.extend_from_slice(word.as_bytes()));
             self.draft.cut(0);
         }
     }
 }
 
-/// Appends `before`, and `value` with escapes.
+/// Appends what was written `before`, and what `more` appends; gives how many bytes that is.
 #[cold]
 #[inline(never)]
-fn escape(out: &mut Vec<u8>, before: &[u8], value: &[u8]) {
+fn append(out: &mut Vec<u8>, before: &[u8], more: impl FnOnce(&mut Vec<u8>)) -> usize {
+    let start = out.len();
     out.extend_from_slice(before);
-    json::escaped(out, value);
-}
-
-/// Appends two texts.
-#[cold]
-#[inline(never)]
-fn append(out: &mut Vec<u8>, before: &[u8], text: &[u8]) {
-    out.extend_from_slice(before);
-    out.extend_from_slice(text);
+    more(out);
+    out.len() - start
 }
 
 /// A boot as it stands in ids.

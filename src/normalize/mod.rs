@@ -138,7 +138,7 @@ thread_local! {
 pub fn event(profile: &Profile, frame: Frame<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Encoded {
     MEMO.with_borrow_mut(|(memo, tools)| match memo.read(frame) {
         Some((ids, data)) => {
-            out.reserve(data.len() + ENVELOPE_BYTES);
+            reserve(out, data.len() + ENVELOPE_BYTES);
             envelope::write(profile, &head(frame, &ids, stamp), stamp, tools, out, |out| {
                 out.extend_from_slice(data)
             })
@@ -150,6 +150,15 @@ pub fn event(profile: &Profile, frame: Frame<'_>, stamp: &Stamp<'_>, out: &mut V
             envelope::write(profile, &head(frame, &lines.ids, stamp), stamp, tools, out, data)
         }
     })
+}
+
+/// Makes room; a new buffer gets it without having to grow.
+#[inline]
+fn reserve(out: &mut Vec<u8>, bytes: usize) {
+    match out.capacity() {
+        0 => *out = Vec::with_capacity(bytes),
+        _ => out.reserve(bytes),
+    }
 }
 
 fn head<'b>(frame: Frame<'b>, ids: &CallIds<'b>, stamp: &Stamp<'_>) -> Head<'b> {

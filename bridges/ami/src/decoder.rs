@@ -206,8 +206,16 @@ impl Decoder {
     /// Where the first [`END`] begins.
     #[inline]
     fn find_end(&self, text: &[u8]) -> Option<usize> {
-        let mut starts = self.within_end.find_iter(text).filter_map(|at| at.checked_sub(1));
-        starts.find(|&at| text.get(at..at + END.len()) == Some(END))
+        let mut from = 0;
+        loop {
+            let at = from + self.within_end.find(text.get(from..)?)?;
+            if let Some(start) = at.checked_sub(1)
+                && text.get(start..start + END.len()) == Some(END)
+            {
+                return Some(start);
+            }
+            from = at + 1;
+        }
     }
 
     /// Counts lines only where there could be too many.

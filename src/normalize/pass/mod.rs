@@ -216,7 +216,11 @@ impl Pass<'_, '_> {
             Form::Number => values::number(message, head.key, value, data),
             Form::Escaped => values::string(message, head.key, value, data, escapable),
             Form::Words => Some(values::words(message, head.key, value, data)?),
-            Form::Variables | Form::RawVariables => Some(values::variables(message, head, data)?),
+            Form::Variables | Form::RawVariables => {
+                let begin = message.raw.get(line..value)?;
+                let begins = |at: usize| message.raw.get(at..).is_some_and(|next| next.starts_with(begin));
+                Some(values::variables(message, head, data, begins)?)
+            }
             Form::Url => None,
         };
         let end = match end {

@@ -64,7 +64,9 @@ pub(super) fn run<'b>(
                 Form::Words => words(message, key, value, data),
                 Form::Variables => {
                     let head = Head { line: place.at, value, key, rule: name.rule, wire: form };
-                    data.lend(|data| variables(message, head, data))
+                    data.lend(|data| {
+                        variables(message, head, data, |at| message.source.begins(at, &name.line))
+                    })
                 }
                 Form::RawVariables | Form::Url => None,
             };

@@ -105,12 +105,17 @@ pub(super) fn words(
     }
 }
 
-/// This line's `name=value` and those of all lines of the same name that follow, as an object; gives where the last of
+/// This line's `name=value` and those of all lines that follow and begin so too, as an object; gives where the last of
 /// them ends.
 #[inline(never)]
-pub(super) fn variables(message: &Message<'_, '_>, head: Head, data: &mut Draft<'_>) -> Option<usize> {
+pub(super) fn variables(
+    message: &Message<'_, '_>,
+    head: Head,
+    data: &mut Draft<'_>,
+    begins: impl Fn(usize) -> bool,
+) -> Option<usize> {
     let before = data.len();
-    let end = data.lend(|data| object(message, head, data));
+    let end = data.lend(|data| object(message, head, data, begins));
     if end.is_none() {
         data.cut(before);
     }
@@ -118,8 +123,12 @@ pub(super) fn variables(message: &Message<'_, '_>, head: Head, data: &mut Draft<
 }
 
 #[inline(always)]
-fn object(message: &Message<'_, '_>, head: Head, data: &mut Draft<'_>) -> Option<usize> {
-    let begin = message.raw.get(head.line..head.value)?;
+fn object(
+    message: &Message<'_, '_>,
+    head: Head,
+    data: &mut Draft<'_>,
+    begins: impl Fn(usize) -> bool,
+) -> Option<usize> {
     let mut names = [&b""[..]; MAX_VARIABLES];
     let (mut at, mut comma) = (head.value, b'{');
     data.keep(head.key);
@@ -131,13 +140,12 @@ fn object(message: &Message<'_, '_>, head: Head, data: &mut Draft<'_>) -> Option
             return None;
         }
         *names.get_mut(count)? = name;
-        // The last line has nothing behind it.
         let next = end + CRLF.len();
-        if !message.raw.get(next..).is_some_and(|next| next.starts_with(begin)) {
+        if next >= message.source.end || !begins(next) {
             data.push(b'}');
             return Some(end);
         }
-        at = next + begin.len();
+        at = next + (head.value - head.line);
     }
     None
 }
