@@ -121,12 +121,6 @@ impl Name {
     pub(crate) fn key_bytes(&self, form: Form) -> usize {
         if form == self.rule.form { self.own_key } else { self.member.len() - usize::from(!form.is_quoted()) }
     }
-
-    /// Bytes of the name.
-    #[inline(always)]
-    pub(crate) fn len(&self) -> usize {
-        self.line.len() - ": ".len()
-    }
 }
 
 /// The first and the last eight bytes of a name, which may overlap; of a shorter one, all of it in the first word.
@@ -167,7 +161,7 @@ mod tests {
             let name = String::from_utf8_lossy(slot.name);
             let found = TABLE.get(slot.name).expect("listed");
             assert_eq!(found.rule.id, slot.id, "{name} is in two lists");
-            assert_eq!(found.len(), slot.name.len());
+            assert_eq!(found.line.len(), slot.name.len() + ": ".len());
             let begins = |line: &str| {
                 found.line.is(|ahead| block::load(line.as_bytes().get(ahead..).unwrap_or_default()))
             };
