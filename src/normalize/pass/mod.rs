@@ -1,7 +1,7 @@
 //! The usual message in one pass: each line is found, understood and written into `data` before the next is looked at.
 //!
 //! A value is copied while its end is searched, since the first byte that cannot stand in a JSON string just so is most
-//! often the end of its line. [`run`] does so with what nearly every line is; any other usual line is done here.
+//! often the end of its line. [`run`](fn@run) does so with what nearly every line is; any other usual line is done here.
 //!
 //! What is unusual (a line that is no header, bytes that would not be rebuilt) ends the pass without a result, and
 //! [`Lines`](super::lines::Lines) and [`data`](super::data) do all of it, for every message there is. Where there is a
