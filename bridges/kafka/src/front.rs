@@ -33,7 +33,7 @@ use rdkafka::{
     config::{FromClientConfigAndContext, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode},
     message::Message as _,
-    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig},
 };
 
 use crate::{
@@ -42,8 +42,9 @@ use crate::{
 
 /// How many records are handed over in one go, holding off a retirement.
 const CHUNK_RECORDS: usize = 256;
-/// How long a retired producer's last users may take to let go of it.
-const BURIED_WITHIN: Duration = Duration::from_secs(60);
+/// How long one question for reports lasts. At the end of each, rdkafka spins for up to a millisecond; and so long may pass
+/// until a producer that nobody has any more is gone.
+const ASK: Duration = Duration::from_secs(1);
 /// How long purged records may take to be reported.
 const PURGED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -102,10 +103,19 @@ pub(crate) enum Halt {
 
 /// One producer, from its making to its retirement.
 pub(crate) struct Generation {
-    producer: ThreadedProducer<Context>,
+    producer: Arc<BaseProducer<Context>>,
     failed: Arc<AtomicU64>,
     retired: RwLock<bool>,
     single: bool,
+    /// Ends the thread that asks for reports.
+    gone: Arc<AtomicBool>,
+}
+
+/// The producer's end takes up to half a second: that is the thread's, which has it last.
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Release);
+    }
 }
 
 impl Generation {
@@ -114,8 +124,18 @@ impl Generation {
         let context = Context { listener, failed: failed.clone() };
         let config = clients::front(settings, single);
         let producer =
-            ThreadedProducer::from_config_and_context(&config, context).map_err(|error| unusable(&error))?;
-        Ok(Self { producer, failed, retired: RwLock::new(false), single })
+            BaseProducer::from_config_and_context(&config, context).map_err(|error| unusable(&error))?;
+        let (producer, gone) = (Arc::new(producer), Arc::<AtomicBool>::default());
+        let (asked, ends) = (Arc::clone(&producer), Arc::clone(&gone));
+        let ask = move || {
+            while !ends.load(Ordering::Acquire) {
+                asked.poll(ASK);
+            }
+        };
+        std::thread::Builder::new().name("kafka reports".into()).spawn(ask).map_err(|error| {
+            Fault::new(FaultKind::Full, format!("no thread for the producer's reports: {error}"))
+        })?;
+        Ok(Self { producer, failed, retired: RwLock::new(false), single, gone })
     }
 
     /// Queues messages; the first is number `first` in `reports`. Answers how many were taken (at most some hundred),
@@ -237,25 +257,17 @@ impl Front {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(generation) = current.take_if(|current| current.single) {
             *self.former.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&generation);
-            bury(generation);
         }
     }
 
     /// Ends a producer: when this is ready, nothing that is still queued in it can be stored.
     pub(crate) async fn retire(&self, generation: &Arc<Generation>) {
-        let was_current = {
+        {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-            current.take_if(|current| Arc::ptr_eq(current, generation)).is_some()
-        };
+            current.take_if(|current| Arc::ptr_eq(current, generation));
+        }
         let generation = generation.clone();
-        let work = move || {
-            generation.retire();
-            // Two gravediggers would wait for each other.
-            if was_current {
-                bury(generation);
-            }
-        };
-        let _ = tokio::task::spawn_blocking(work).await;
+        let _ = tokio::task::spawn_blocking(move || generation.retire()).await;
     }
 
     /// Delivers what is queued within `limit`, and ends. Answers how many records could not be delivered.
@@ -271,29 +283,10 @@ impl Front {
             let mut lost = 0;
             for generation in former.into_iter().chain(last) {
                 lost += generation.finish(end.saturating_duration_since(Instant::now()));
-                bury(generation);
             }
             lost
         };
         tokio::task::spawn_blocking(finish).await.unwrap_or(0)
-    }
-}
-
-/// Drops a producer where blocking does no harm: its end takes up to half a second, and others may still hold it.
-/// Not on the runtime's threads, whose end would wait for this.
-fn bury(mut generation: Arc<Generation>) {
-    let dig = move || {
-        let start = Instant::now();
-        while start.elapsed() < BURIED_WITHIN {
-            match Arc::try_unwrap(generation) {
-                Ok(_) => return,
-                Err(held) => generation = held,
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    };
-    if let Err(error) = std::thread::Builder::new().name("kafka producer end".into()).spawn(dig) {
-        tracing::debug!(%error, "a producer ends where it is dropped last");
     }
 }
 

@@ -38,9 +38,10 @@ use crate::{
 const AHEAD_REQUESTS: usize = 16;
 /// How far the last command that came may be ahead of the first that is not done, in offsets.
 const MAX_SPAN: i64 = marks::WINDOW;
-/// How long one question for records lasts while commands are in work, and while none are.
+/// How long one question for records lasts while commands are in work, and while none are. At the end of each, rdkafka
+/// spins for up to a millisecond.
 const ASK_BUSY: Duration = Duration::from_millis(10);
-const ASK_IDLE: Duration = Duration::from_millis(100);
+const ASK_IDLE: Duration = Duration::from_millis(500);
 /// How long after it was given back a command comes again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How long commands in work may hold up that their partition goes, and how often that is looked at.
