@@ -69,10 +69,22 @@ impl Bridge for KafkaBridge {
 
     fn outlet<'a>(&'a self, _lane: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
         Box::pin(async move {
-            let topics = [Kind::Event, Kind::Link, Kind::Response]
+            let [event, link, response] = [Kind::Event, Kind::Link, Kind::Response]
                 .map(|kind| format!("{}.{}", self.hub.settings.prefix, kind.as_str()));
-            let there = self.hub.ensure(&topics.each_ref().map(String::as_str)).await;
-            there.inspect_err(|fault| self.hub.noted(fault))?;
+            let mut needed = vec![event.as_str(), link.as_str()];
+            if !self.hub.settings.create_topics {
+                needed.push(&response);
+            }
+            self.hub.ensure(&needed).await.inspect_err(|fault| self.hub.noted(fault))?;
+            if !self.hub.topics.knows(&response) {
+                // No event waits until it is made.
+                let hub = self.hub.clone();
+                tokio::spawn(async move {
+                    if let Err(fault) = hub.ensure(&[&response]).await {
+                        tracing::debug!(%fault, "the topic of responses is made with the first of them");
+                    }
+                });
+            }
             let outlet: Box<dyn Outlet> = Box::new(KafkaOutlet::new(self.hub.clone()));
             Ok(outlet)
         })
