@@ -34,7 +34,7 @@ use crate::{
     intake::Intake,
     metrics::Metrics,
     normalize::Profile,
-    outlet::Lane,
+    outlet::{Budget, Lane},
     seen::{
         Seen,
         recover::{Past, recover},
@@ -115,6 +115,7 @@ impl Daemon {
     }
 
     fn start_lanes(&mut self, config: &Config, sites: &[Site]) {
+        let budgets: Vec<_> = config.buses.iter().map(|bus| Budget::new(bus.total_bytes)).collect();
         for site in sites {
             let server = site.writer.server();
             let spool = Arc::downgrade(&site.spool);
@@ -122,7 +123,7 @@ impl Daemon {
             self.metrics.watch(server, buses, move || Some(spool.upgrade()?.account()));
             let spool = Arc::downgrade(&site.spool);
             self.health.watch_spool(server, move || spool.upgrade()?.status().failing);
-            for (number, bus) in config.buses.iter().enumerate() {
+            for (number, (bus, budget)) in config.buses.iter().zip(&budgets).enumerate() {
                 let lane = Lane {
                     writer: Arc::clone(&site.writer),
                     spool: Arc::clone(&site.spool),
@@ -130,6 +131,7 @@ impl Daemon {
                     bridge: Arc::clone(&bus.bridge),
                     batch_messages: bus.batch_messages,
                     batch_bytes: bus.batch_bytes,
+                    budget: Arc::clone(budget),
                     metrics: self.metrics.lane(site.writer.server(), bus.name),
                     bus_metrics: self.metrics.bus(bus.name),
                 };

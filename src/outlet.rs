@@ -5,6 +5,7 @@
 //! good is set aside where the bus keeps such messages, counted, and does not block what follows.
 
 use std::{
+    future::pending,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -22,10 +23,13 @@ use crate::{
     writer::Writer,
 };
 
+mod budget;
 mod flight;
 #[cfg(test)]
 mod tests;
 
+use budget::Share;
+pub use budget::{Budget, LANE_BYTES};
 use flight::{Fate, Flight};
 
 /// The first wait after a fault that may pass, in milliseconds; doubled up to [`RETRY_MAX_MS`].
@@ -52,6 +56,8 @@ pub struct Lane {
     pub batch_messages: usize,
     /// At most so many bytes of them.
     pub batch_bytes: usize,
+    /// What all lanes of the bus may hold together.
+    pub budget: Arc<Budget>,
     /// What is counted of the lane.
     pub metrics: LaneMetrics,
     /// What is counted of the bus.
@@ -69,23 +75,46 @@ impl Lane {
     async fn publish_all(&self, reader: &mut Reader) {
         let mut outlet: Option<Box<dyn Outlet>> = None;
         let (mut flight, mut retry) = (Flight::default(), Retry::default());
+        let mut share = Share::of(&self.budget);
         loop {
-            let room = flight.room(self.batch_messages, self.batch_bytes);
-            let batch = match room {
-                Some((messages, bytes)) if flight.is_empty() => match reader.batch(messages, bytes).await {
-                    None => return,
-                    taken => taken,
-                },
-                // What is on its way does not wait for more.
-                Some((messages, bytes)) => reader.batch(messages, bytes).now_or_never().flatten(),
-                None => None,
-            };
-            if let Some(mut batch) = batch {
-                let announcement = batch.lost.take().map(|lost| self.announcement(&lost));
-                flight.take(announcement, batch);
+            if !self.take(reader, &mut flight, &mut share).await {
+                return;
             }
             self.step(&mut outlet, reader, &mut flight, &mut retry).await;
         }
+    }
+
+    /// Takes what there is beside what is on its way, which does not wait for more; where nothing is, waits for the first.
+    /// Answers whether there ever will be something.
+    async fn take(&self, reader: &mut Reader, flight: &mut Flight, share: &mut Share) -> bool {
+        if let Some((messages, bytes)) = flight.room(self.batch_messages, self.batch_bytes) {
+            let bytes = share.ask(flight.bytes(), bytes);
+            let taken = match (flight.is_empty(), bytes) {
+                (true, bytes) => match reader.batch_now(messages, bytes).await {
+                    Some(taken) => taken,
+                    None => {
+                        // It has nothing of what others could use while it waits.
+                        share.keep(0);
+                        reader.batch(messages, self.batch_bytes.min(LANE_BYTES)).await
+                    }
+                },
+                (false, 0) => None,
+                (false, bytes) => reader.batch(messages, bytes).now_or_never().flatten(),
+            };
+            match taken {
+                Some(mut batch) => {
+                    let announcement = batch.lost.take().map(|lost| self.announcement(&lost));
+                    flight.take(announcement, batch);
+                }
+                None if flight.is_empty() => return false,
+                None => {}
+            }
+        }
+        // What is being read is this lane's already.
+        if !reader.is_reading() {
+            share.keep(flight.bytes());
+        }
+        true
     }
 
     /// Publishes of what there is until a good part is done with, or something is wrong.
@@ -105,7 +134,12 @@ impl Lane {
         };
         let published = match flight.drains() {
             true => open.publish(flight.messages()).await,
-            false => open.advance(flight.messages()).await,
+            false => {
+                // What comes meanwhile follows at once, unless there is so much on its way that it may wait for company.
+                let follows = flight.room(self.batch_messages / 2, self.batch_bytes / 2).is_some();
+                let more = async { if follows { reader.more().await } else { pending().await } };
+                open.advance_until(flight.messages(), Box::pin(more)).await
+            }
         };
         if published.fault.is_some() {
             flight.drain();

@@ -16,6 +16,9 @@ const DEFAULT_BATCH_MESSAGES: usize = 1024;
 /// The bytes of a batch where the bus has no key for it.
 const DEFAULT_BATCH_BYTES: usize = 1024 * 1024;
 
+/// The bytes that all servers together may have on their way where the bus has no key for it.
+const DEFAULT_TOTAL_BYTES: usize = 16 * 1024 * 1024;
+
 /// One configured bus, opened: its values are right, and nothing was connected yet.
 #[derive(Clone)]
 pub struct Bus {
@@ -27,6 +30,8 @@ pub struct Bus {
     pub batch_messages: usize,
     /// The most bytes of a batch.
     pub batch_bytes: usize,
+    /// The most bytes that the batches of all servers have together, beyond [`crate::outlet::LANE_BYTES`] each.
+    pub total_bytes: usize,
     /// All values.
     pub values: Values,
     /// The bridge.
@@ -126,12 +131,13 @@ fn open(
     };
     let values = section.values;
     let messages = values.integer("batch_messages").and_then(|count| usize::try_from(count).ok());
-    let bytes = values.size("batch_bytes").and_then(|bytes| usize::try_from(bytes).ok());
+    let size = |key| values.size(key).and_then(|bytes| usize::try_from(bytes).ok());
     Some(Bus {
         name: bus.name,
         required: values.flag("required").unwrap_or(true),
         batch_messages: messages.unwrap_or(DEFAULT_BATCH_MESSAGES).max(1),
-        batch_bytes: bytes.unwrap_or(DEFAULT_BATCH_BYTES).max(1),
+        batch_bytes: size("batch_bytes").unwrap_or(DEFAULT_BATCH_BYTES).max(1),
+        total_bytes: size("total_bytes").unwrap_or(DEFAULT_TOTAL_BYTES),
         values,
         bridge,
         open: bus.open,

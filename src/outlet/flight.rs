@@ -1,6 +1,6 @@
 //! What a lane has taken from the spool and is not done with: what is on its way to the bus, and what comes next.
 //!
-//! Bounded by the bus's `batch_messages` and `batch_bytes`. What the lane itself has to say (a loss in front of what the
+//! Bounded by the bus's `batch_messages` and `batch_bytes`, and by what other lanes leave ([`super::budget`]). What the lane itself has to say (a loss in front of what the
 //! spool gave, or in place of what the bus refused) is done with before more is taken: the spool counts a loss as told
 //! once more is asked for.
 
@@ -43,6 +43,11 @@ pub(super) enum Fate {
 impl Flight {
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// Of the messages' bodies.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(super) fn messages(&self) -> &[Message] {

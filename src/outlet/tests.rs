@@ -44,6 +44,8 @@ struct Script {
     faults: u64,
     parts: u64,
     gaps_behind_others: u64,
+    /// So often nothing was safe yet when more was asked for.
+    followed: u64,
 }
 
 #[derive(Clone)]
@@ -77,6 +79,18 @@ impl Script {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         usize::try_from(self.random % limit as u64).expect("small")
+    }
+
+    /// Whether all of it is on its way now, and more may follow.
+    fn follows(&mut self, batch: &[Message]) -> bool {
+        let is_asked = self.below(2) == 0;
+        if is_asked {
+            let ids: Vec<String> = batch.iter().map(|message| message.attributes.id().to_owned()).collect();
+            assert!(ids.starts_with(&self.on_way), "it does not begin with what is on its way");
+            self.on_way = ids;
+            self.followed += 1;
+        }
+        is_asked
     }
 
     fn answer(&mut self, batch: &[Message], whole: bool) -> Published {
@@ -134,6 +148,19 @@ impl Outlet for Scripted {
             let mut script = self.lock();
             script.is_calm = was_held;
             script.answer(batch, false)
+        })
+    }
+
+    fn advance_until<'a>(
+        &'a mut self,
+        batch: &'a [Message],
+        more: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, Published> {
+        Box::pin(async move {
+            if more.now_or_never().is_some() && self.lock().follows(batch) {
+                return Published::all(0, Reach::Stored);
+            }
+            self.advance(batch).await
         })
     }
 
@@ -244,6 +271,7 @@ async fn each_message_is_told_of_once_and_in_its_place_whatever_the_bus_answers(
         bridge: Arc::new(bus.clone()),
         batch_messages: BATCH_MESSAGES,
         batch_bytes: BATCH_BYTES,
+        budget: Budget::new(BATCH_BYTES / 2),
         metrics: metrics.lane("pbx1", BUS),
         bus_metrics: metrics.bus(BUS),
     };
@@ -300,6 +328,7 @@ async fn each_message_is_told_of_once_and_in_its_place_whatever_the_bus_answers(
         script.parts,
         script.faults
     );
+    assert!(script.followed > 0, "more was asked for");
     let behind = script.gaps_behind_others;
     assert!(behind > 0 && counts[1] > 0, "the interesting cases came up: {behind} {counts:?}");
 }

@@ -1,9 +1,11 @@
 //! The spool as the rest of amibus sees it, and its two threads: one writes, one syncs and keeps the ledger.
 
 use std::{
+    future::{Future as _, pending, poll_fn},
     io,
     pin::pin,
     sync::{Arc, PoisonError},
+    task::Poll,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -354,6 +356,32 @@ impl<F: Filesystem + Clone> Reader<F> {
                     }));
                 }
             }
+        }
+    }
+
+    /// The next batch as [`Reader::batch`], where there is one or one is being read; otherwise `None`, without waiting.
+    pub async fn batch_now(&mut self, messages: usize, bytes: usize) -> Option<Option<Batch>> {
+        poll_fn(|context| {
+            let polled = pin!(self.batch(messages, bytes)).poll(context);
+            match polled {
+                Poll::Ready(batch) => Poll::Ready(Some(batch)),
+                Poll::Pending if self.is_reading() => Poll::Pending,
+                Poll::Pending => Poll::Ready(None),
+            }
+        })
+        .await
+    }
+
+    /// Whether a batch is being read, which the next call may answer with.
+    pub fn is_reading(&self) -> bool {
+        self.reading.is_some()
+    }
+
+    /// Waits until there may be something that was not there when the last batch was asked for.
+    pub async fn more(&self) {
+        match self.engine().ready.get(self.lane) {
+            Some(ready) => ready.notified().await,
+            None => pending().await,
         }
     }
 

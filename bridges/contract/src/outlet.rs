@@ -57,6 +57,17 @@ pub trait Outlet: Send {
         self.publish(batch)
     }
 
+    /// As [`Outlet::advance`], but answers also once `more` is ready, then perhaps with nothing that is safe and without a
+    /// fault: there are messages that could follow those that are on their way. An outlet may do without.
+    fn advance_until<'a>(
+        &'a mut self,
+        batch: &'a [Message],
+        more: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, Published> {
+        drop(more);
+        self.advance(batch)
+    }
+
     /// Publishes a message that this bus refused for good ([`crate::Decision::Skip`]) where such messages are kept
     /// (a dead-letter topic or subject), with its cause, without what made it too large. Answers `Ok(false)` when the
     /// bus has no such place.

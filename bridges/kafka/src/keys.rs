@@ -104,10 +104,17 @@ pub(crate) const KEYS: &[Key] = &[
     Key::with_default(
         "batch_messages",
         KeyKind::Integer { min: 1, max: MAX_BATCH_MESSAGES },
-        "1024",
-        "How many messages are offered at once, those that are on their way included.",
+        "8192",
+        "How many messages of a server are offered at once, those that are on their way included. They fall to the \
+         topic's partitions, and each request holds those of one: few make small requests, which cost the most.",
     ),
-    Key::with_default("batch_bytes", KeyKind::Size, "1MiB", "How many bytes are offered at once, likewise."),
+    Key::with_default("batch_bytes", KeyKind::Size, "8MiB", "How many bytes are offered at once, likewise."),
+    Key::with_default(
+        "total_bytes",
+        KeyKind::Size,
+        "16MiB",
+        "How many bytes are offered at once for all servers together, beyond the 16 KiB that each may always have.",
+    ),
     Key::optional(
         "librdkafka",
         KeyKind::TextMap,

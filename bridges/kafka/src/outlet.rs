@@ -190,7 +190,15 @@ impl Outlet for KafkaOutlet {
     }
 
     fn advance<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Published> {
-        Box::pin(self.follow(batch))
+        Box::pin(self.follow(batch, std::future::pending()))
+    }
+
+    fn advance_until<'a>(
+        &'a mut self,
+        batch: &'a [Message],
+        more: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, Published> {
+        Box::pin(self.follow(batch, more))
     }
 
     fn dead_letter<'a>(

@@ -1,6 +1,6 @@
 //! Messages that follow those that are on their way, as a lane offers them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amibus_contract::{
     Decision, Fault, FaultKind, Kind, Message, Outlet, Value,
@@ -158,6 +158,65 @@ async fn a_flight_that_another_lane_s_refusal_ends_loses_no_message_and_no_order
     assert!(refused > 0, "nothing was refused meanwhile");
     let met = offered.await.expect("the good lane");
     assert!(met.faults.iter().all(|fault| fault.decision == Decision::Retry), "{:?}", met.faults);
+    assert_order(&see(&mut rig.watch(&[&rig.topic("event")]), 0..MESSAGES).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_come_while_others_are_on_their_way_follow_at_once_each_once_and_in_order() {
+    const MESSAGES: usize = 2_000;
+    let rig = KafkaRig::shared();
+    let bridge = rig.bridge();
+    let mut outlet = outlet(&bridge).await;
+    let messages = events(&rig, 0..MESSAGES, 300);
+    let (mut at, mut waited) = (0, 0);
+    for end in 1..=MESSAGES {
+        let published = outlet.advance_until(&messages[at..end], Box::pin(tokio::task::yield_now())).await;
+        assert_eq!(published.fault, None);
+        at += published.safe;
+        waited += usize::from(published.safe == 0);
+    }
+    assert!(waited > MESSAGES / 4, "{waited} times nothing was stored yet");
+    publish_rest(&mut *outlet, &messages[at..]).await;
+    let seen = see(&mut rig.watch(&[&rig.topic("event")]), 0..MESSAGES).await;
+    assert_order(&seen);
+    assert_eq!(seen.len(), MESSAGES, "nothing was sent again");
+    assert_eq!(bridge.close(Duration::from_secs(5)).await, 0);
+}
+
+/// Offers what is on its way until all of it is stored.
+async fn publish_rest(outlet: &mut dyn Outlet, messages: &[Message]) {
+    let mut at = 0;
+    while at < messages.len() {
+        let published = outlet.advance(&messages[at..]).await;
+        assert_eq!(published.fault, None);
+        at += published.safe;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_hangs_is_found_out_in_time_though_more_and_more_follows() {
+    const MESSAGES: usize = 200;
+    let mut rig = KafkaRig::own();
+    rig.values = rig.values.with("publish_timeout", Value::Duration(Duration::from_secs(2)));
+    let bridge = rig.bridge();
+    let mut outlet = outlet(&bridge).await;
+    let messages = events(&rig, 0..MESSAGES, 300);
+    publish_all(&mut *outlet, &messages[..10], 10).await;
+    rig.with_server(|kafka| kafka.pause());
+    let (mut end, begun) = (11, Instant::now());
+    let found = loop {
+        let more = Box::pin(tokio::time::sleep(Duration::from_millis(100)));
+        let published = outlet.advance_until(&messages[10..end], more).await;
+        if let Some(fault) = published.fault {
+            break fault;
+        }
+        assert_eq!(published.safe, 0, "it hangs");
+        assert!(begun.elapsed() < Duration::from_secs(15), "not found out");
+        end += 1;
+    };
+    assert_eq!(found.decision, Decision::Retry, "{found:?}");
+    rig.with_server(|kafka| kafka.resume());
+    publish_all(&mut *outlet, &messages[10..], 100).await;
     assert_order(&see(&mut rig.watch(&[&rig.topic("event")]), 0..MESSAGES).await);
 }
 

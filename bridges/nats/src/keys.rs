@@ -148,4 +148,10 @@ pub const KEYS: &[Key] = &[
         "How many messages are offered at once, those that are on their way included.",
     ),
     Key::with_default("batch_bytes", KeyKind::Size, "1MiB", "How many bytes are offered at once, likewise."),
+    Key::with_default(
+        "total_bytes",
+        KeyKind::Size,
+        "16MiB",
+        "How many bytes are offered at once for all servers together, beyond the 16 KiB that each may always have.",
+    ),
 ];

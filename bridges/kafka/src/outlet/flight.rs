@@ -24,11 +24,13 @@ pub(crate) struct Flight {
     told: usize,
     /// The ids of the first and the last of the others.
     ends: Option<(String, String)>,
+    /// Until when one more of them is to be stored.
+    deadline: Instant,
 }
 
 impl Flight {
-    fn new(generation: Arc<Generation>) -> Self {
-        Self { generation, reports: Arc::new(Reports::new(0)), sent: 0, told: 0, ends: None }
+    fn new(generation: Arc<Generation>, deadline: Instant) -> Self {
+        Self { generation, reports: Arc::new(Reports::new(0)), sent: 0, told: 0, ends: None, deadline }
     }
 
     /// How many of a batch's messages are on their way; none where it does not begin with all that are.
@@ -39,10 +41,10 @@ impl Flight {
 }
 
 impl KafkaOutlet {
-    /// See [`amibus_contract::Outlet::advance`].
-    pub(super) async fn follow(&mut self, batch: &[Message]) -> Published {
-        let deadline = Instant::now() + self.hub.settings.publish_timeout;
+    /// See [`amibus_contract::Outlet::advance_until`].
+    pub(super) async fn follow(&mut self, batch: &[Message], more: impl Future<Output = ()>) -> Published {
         let Some((mut flight, known)) = self.flight(batch).await else { return self.store(batch).await };
+        let deadline = flight.deadline;
         let (before, rest) = batch.split_at(known);
         // Topics are made between two flights.
         let are_known = self.hub.unknown_classes(rest).is_empty();
@@ -55,13 +57,21 @@ impl KafkaOutlet {
         let (offered, on_way) = (before.len() + rest.len(), before.len() + sent);
         let ends_here = halt.is_some() || !are_known || offered == 0;
         let wanted = flight.told + if ends_here { on_way } else { offered.div_ceil(2) };
-        let in_time = timeout_at(deadline, flight.reports.wait(Wanted::Stored(wanted))).await.is_ok();
+        let stored = timeout_at(deadline, flight.reports.wait(Wanted::Stored(wanted)));
+        let in_time = tokio::select! {
+            biased;
+            stored = stored => stored.is_ok(),
+            () = more, if !ends_here => true,
+        };
         if !in_time || flight.reports.failed() {
             return self.failed(&flight, batch, in_time).await;
         }
         let safe = flight.reports.stored() - flight.told;
         self.in_doubt = None;
-        self.hub.health.stored();
+        if safe > 0 {
+            self.hub.health.stored();
+            flight.deadline = self.deadline();
+        }
         let until = |fault| {
             self.hub.noted(&fault);
             Published::until(safe, Reach::Stored, fault)
@@ -95,7 +105,12 @@ impl KafkaOutlet {
         self.forget().await;
         let is_plain = !self.hub.front.singly.is_on() && self.hub.unknown_classes(batch).is_empty();
         let generation = self.hub.front.lease().ok().filter(|_| is_plain)?;
-        (!generation.is_single()).then(|| (Flight::new(generation), 0))
+        let deadline = self.deadline();
+        (!generation.is_single()).then(|| (Flight::new(generation, deadline), 0))
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.hub.settings.publish_timeout
     }
 
     async fn failed(&mut self, flight: &Flight, batch: &[Message], in_time: bool) -> Published {
