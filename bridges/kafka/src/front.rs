@@ -30,21 +30,19 @@ use std::{
 use amibus_contract::{Fault, FaultKind, Message};
 use rdkafka::{
     ClientContext, Statistics,
-    config::{FromClientConfigAndContext, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::Message as _,
-    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig},
 };
 
 use crate::{
-    clients, faults, health::Listener, record, reports::Reports, settings::Settings, single::Singly,
+    asked::Asked, clients, faults, health::Listener, record, reports::Reports, settings::Settings,
+    single::Singly,
 };
 
 /// How many records are handed over in one go, holding off a retirement.
 const CHUNK_RECORDS: usize = 256;
-/// How long one question for reports lasts. At the end of each, rdkafka spins for up to a millisecond; and so long may pass
-/// until a producer that nobody has any more is gone.
-const ASK: Duration = Duration::from_secs(1);
 /// How long purged records may take to be reported.
 const PURGED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -103,39 +101,18 @@ pub(crate) enum Halt {
 
 /// One producer, from its making to its retirement.
 pub(crate) struct Generation {
-    producer: Arc<BaseProducer<Context>>,
+    producer: Asked<Context>,
     failed: Arc<AtomicU64>,
     retired: RwLock<bool>,
     single: bool,
-    /// Ends the thread that asks for reports.
-    gone: Arc<AtomicBool>,
-}
-
-/// The producer's end takes up to half a second: that is the thread's, which has it last.
-impl Drop for Generation {
-    fn drop(&mut self) {
-        self.gone.store(true, Ordering::Release);
-    }
 }
 
 impl Generation {
     fn new(settings: &Settings, listener: Listener, single: bool) -> Result<Self, Fault> {
         let failed = Arc::new(AtomicU64::new(0));
         let context = Context { listener, failed: failed.clone() };
-        let config = clients::front(settings, single);
-        let producer =
-            BaseProducer::from_config_and_context(&config, context).map_err(|error| unusable(&error))?;
-        let (producer, gone) = (Arc::new(producer), Arc::<AtomicBool>::default());
-        let (asked, ends) = (Arc::clone(&producer), Arc::clone(&gone));
-        let ask = move || {
-            while !ends.load(Ordering::Acquire) {
-                asked.poll(ASK);
-            }
-        };
-        std::thread::Builder::new().name("kafka reports".into()).spawn(ask).map_err(|error| {
-            Fault::new(FaultKind::Full, format!("no thread for the producer's reports: {error}"))
-        })?;
-        Ok(Self { producer, failed, retired: RwLock::new(false), single, gone })
+        let producer = Asked::new(&clients::front(settings, single), context)?;
+        Ok(Self { producer, failed, retired: RwLock::new(false), single })
     }
 
     /// Queues messages; the first is number `first` in `reports`. Answers how many were taken (at most some hundred),

@@ -12,6 +12,7 @@
 //!
 //! Every file that holds state opens with what it promises.
 
+mod asked;
 mod begins;
 mod bridge;
 mod client;
