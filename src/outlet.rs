@@ -7,7 +7,7 @@
 use std::{
     future::pending,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use amibus_contract::{Decision, Fault, FaultKind, Message, Outlet, SharedBridge};
@@ -146,7 +146,8 @@ impl Lane {
         }
         if published.safe > 0 {
             let (tally, appended) = flight.done(published.safe, Fate::Published);
-            appended.iter().for_each(|at| self.bus_metrics.latency(at.elapsed()));
+            let now = Instant::now();
+            appended.iter().for_each(|at| self.bus_metrics.latency(now.saturating_duration_since(*at)));
             reader.settle(tally);
             retry.succeeded(self);
         }

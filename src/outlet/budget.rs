@@ -59,8 +59,8 @@ impl Share {
         (LANE_BYTES + self.bytes).saturating_sub(held).min(wanted)
     }
 
-    /// Gives back what the `held` bytes do not need. A message alone may be larger than what is left; nobody pays for what
-    /// it has too much.
+    /// Gives back what the `held` bytes do not need. The last message may end beyond what this lane has, for a message that
+    /// is larger than all must go too; nobody pays for that.
     pub(super) fn keep(&mut self, held: usize) {
         let spare = self.bytes.saturating_sub(held.saturating_sub(LANE_BYTES));
         self.bytes -= spare;

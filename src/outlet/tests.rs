@@ -15,6 +15,8 @@ use crate::{
     spool::{self, Options},
 };
 
+mod many;
+
 const BUS: &str = "scripted";
 const BATCH_MESSAGES: usize = 32;
 const BATCH_BYTES: usize = 16 << 10;
