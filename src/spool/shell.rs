@@ -3,7 +3,7 @@
 use std::{
     future::{Future as _, pending, poll_fn},
     io,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, PoisonError},
     task::Poll,
     thread,
@@ -11,6 +11,7 @@ use std::{
 };
 
 use amibus_contract::{Bytes, Message};
+use futures_util::future::{MaybeDone, maybe_done};
 use tokio::task::JoinHandle;
 use tracing::warn;
 
@@ -306,12 +307,15 @@ pub(crate) struct HeldUp<'a, F: Filesystem + Clone> {
     _files: std::sync::MutexGuard<'a, super::log::Unsynced<F>>,
 }
 
+/// What is read from the disk, with what reads it.
+type Reading<F> = MaybeDone<JoinHandle<(FileReader<F>, Got)>>;
+
 /// One lane's place in the log.
 pub struct Reader<F: Filesystem + Clone = Disk> {
     spool: Arc<Spool<F>>,
     lane: usize,
     files: Option<FileReader<F>>,
-    reading: Option<JoinHandle<(FileReader<F>, Got)>>,
+    reading: Option<Reading<F>>,
     /// The disk refused a read, and is asked again then, however often the lane asks meanwhile.
     not_before: Option<tokio::time::Instant>,
 }
@@ -328,7 +332,8 @@ impl<F: Filesystem + Clone> Reader<F> {
     pub async fn batch(&mut self, messages: usize, bytes: usize) -> Option<Batch> {
         loop {
             if let Some(reading) = &mut self.reading {
-                let read = reading.await;
+                Pin::new(&mut *reading).await;
+                let read = Pin::new(reading).take_output().and_then(Result::ok);
                 self.reading = None;
                 let (files, got) = read
                     .map_or((None, Got { again: true, ..Got::default() }), |(files, got)| (Some(files), got));
@@ -350,10 +355,10 @@ impl<F: Filesystem + Clone> Reader<F> {
                 Take::Wait => self.engine().ready.get(self.lane)?.notified().await,
                 Take::Read(want) => {
                     let mut files = self.files.take().unwrap_or_else(|| self.spool.files());
-                    self.reading = Some(tokio::task::spawn_blocking(move || {
+                    self.reading = Some(maybe_done(tokio::task::spawn_blocking(move || {
                         let got = files.read(&want);
                         (files, got)
-                    }));
+                    })));
                 }
             }
         }
@@ -377,8 +382,15 @@ impl<F: Filesystem + Clone> Reader<F> {
         self.reading.is_some()
     }
 
-    /// Waits until there may be something that was not there when the last batch was asked for.
-    pub async fn more(&self) {
+    /// Waits until there may be something that was not there when the last batch was asked for, or until what was being
+    /// read then has been.
+    pub async fn more(&mut self) {
+        if let Some(reading) = &mut self.reading {
+            return Pin::new(reading).await;
+        }
+        if let Some(at) = self.not_before {
+            return tokio::time::sleep_until(at).await;
+        }
         match self.engine().ready.get(self.lane) {
             Some(ready) => ready.notified().await,
             None => pending().await,
