@@ -89,6 +89,7 @@ async fn run(
     let megabytes = peak_megabytes(pid);
     rig.amibus.stop();
     live.check(events, sum)?;
+    let (gone, repeats) = gone.without_repeats();
     gone.check(events, sum)?;
     let drain = Drain::of(&gone, killed)?;
     let name = format!("{rate}/s");
@@ -96,6 +97,7 @@ async fn run(
     sheet.add(&name, "times the live rate", 1, drain.per_second() / rate as f64);
     sheet.add(&name, "drained in s", 1, drain.micros() as f64 / 1e6);
     sheet.add(&name, "broker's start s", 1, restart_seconds);
+    sheet.add(&name, "repeats", 0, repeats as f64);
     let first = live.arrivals.iter().map(|one| one.sent).min().unwrap_or(0) + WARM_MICROS;
     let parts = [0.5, 0.99];
     let calm = live.latency(first..killed, parts);

@@ -1,7 +1,7 @@
 //! What a consumer saw of stamped events: when each was sent and when it came.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, BufWriter, Read as _, Write as _},
     ops::Range,
@@ -30,14 +30,17 @@ pub(crate) struct Tracer {
     count: usize,
     since: u64,
     arrivals: Vec<Arrival>,
+    /// The moments at which they were sent, of which no two are the same.
+    seen: HashSet<u64>,
     finder: memmem::Finder<'static>,
 }
 
 impl Tracer {
     pub(crate) fn new(count: u64) -> Self {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
-        let arrivals = Vec::with_capacity(count.min(1 << 24));
-        Self { count, since: now_micros(), arrivals, finder: memmem::Finder::new(STAMP_KEY) }
+        let (arrivals, seen) =
+            (Vec::with_capacity(count.min(1 << 24)), HashSet::with_capacity(count.min(1 << 24)));
+        Self { count, since: now_micros(), arrivals, seen, finder: memmem::Finder::new(STAMP_KEY) }
     }
 
     /// Writes all arrivals into a file.
@@ -57,8 +60,9 @@ impl Sink for Tracer {
         let came = now_micros();
         if let Some(sent) = stamp(&self.finder, body).filter(|sent| *sent >= self.since) {
             self.arrivals.push(Arrival { place, sent, came });
+            self.seen.insert(sent);
         }
-        self.arrivals.len() >= self.count
+        self.seen.len() >= self.count
     }
 }
 
@@ -82,6 +86,15 @@ impl Trace {
             })
         });
         Ok(Self { arrivals: arrivals.collect() })
+    }
+
+    /// Without what had come before in its place, and how much that was: a broker that is killed has stored what it could not
+    /// confirm, and is offered it again.
+    pub(crate) fn without_repeats(mut self) -> (Self, usize) {
+        let (mut seen, all) = (HashSet::with_capacity(self.arrivals.len()), self.arrivals.len());
+        self.arrivals.retain(|one| seen.insert((one.place, one.sent)));
+        let repeats = all - self.arrivals.len();
+        (self, repeats)
     }
 
     /// Whether all that was sent came, once and in order.
