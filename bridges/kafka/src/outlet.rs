@@ -106,7 +106,7 @@ impl KafkaOutlet {
     /// Sends all of `batch` and waits. On a failure the producer is retired before this answers.
     async fn attempt(&mut self, batch: &[Message], deadline: Instant) -> Try {
         let part = |safe, culprit, fault| Try::Part { safe, culprit, fault, by_broker: false };
-        let generation = match self.hub.front.lease() {
+        let generation = match self.lease().await {
             Ok(generation) => generation,
             Err(fault) => return part(0, None, fault),
         };
@@ -137,6 +137,18 @@ impl KafkaOutlet {
         };
         let what = batch.get(index).map(|message| message.topic.as_str()).unwrap_or_default();
         Try::Part { safe, culprit: Some(index), fault: self.hub.fault(code, what), by_broker: true }
+    }
+
+    /// The current producer. One that another lane has made just before requests were to hold one record each goes: a refusal
+    /// of its requests may mean another lane's record.
+    async fn lease(&self) -> Result<Arc<Generation>, Fault> {
+        let front = &self.hub.front;
+        let generation = front.lease()?;
+        if generation.is_single() || !front.singly.is_on() {
+            return Ok(generation);
+        }
+        front.retire(&generation).await;
+        front.lease()
     }
 
     /// Ends the producer after a failure and waits for what becomes of the `sent` records. Answers how many are stored, and

@@ -49,6 +49,9 @@ impl KafkaOutlet {
         // Topics are made between two flights.
         let are_known = self.hub.unknown_classes(rest).is_empty();
         let rest = if are_known { rest } else { &[] };
+        if before.is_empty() && rest.is_empty() && !batch.is_empty() {
+            return self.store(batch).await;
+        }
         // Until it is known what became of them, and where this is dropped.
         self.in_doubt = Some(Arc::clone(&flight.generation));
         flight.reports.expect(rest.len());
