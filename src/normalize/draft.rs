@@ -151,6 +151,7 @@ impl<'m> Draft<'m> {
     /// Writes a few bytes so many behind the end, without making them part of the draft yet.
     #[inline(always)]
     pub(crate) fn put_at<const N: usize>(&mut self, ahead: usize, bytes: [u8; N]) {
+        debug_assert!(self.bytes + ahead + N <= MAX_DRAFT_BYTES, "it would begin anew");
         let at = (self.bytes + ahead) % MAX_DRAFT_BYTES;
         if let Some(place) = self.memory.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
             *place = bytes;

@@ -16,12 +16,17 @@ use crate::{
     route::Role,
 };
 
+/// How many bytes of one message may be moved to make room in its array; beyond, the general way does with fewer.
+const MAX_MOVED_BYTES: usize = 64 * 1024;
+
 /// The name that came again.
 #[derive(Clone, Copy)]
 pub(super) struct Again {
     id: u16,
     /// Where its array ends in `data`.
     end: usize,
+    /// How many bytes were moved for it.
+    moved: usize,
     /// Whether other lines stood between.
     pub(super) irregular: bool,
 }
@@ -55,12 +60,16 @@ pub(super) fn again(
             behind + 1
         }
     };
+    let moved = names.again.map_or(0, |again| again.moved) + data.text().len().saturating_sub(array_end);
+    if moved > MAX_MOVED_BYTES {
+        return None;
+    }
     let text = raw.get(value..end)?;
     data.insert(array_end, &[b",\"", text, b"\""]);
     let before = raw.get(..line.checked_sub(CRLF.len())?)?;
     let before = before.windows(CRLF.len()).rposition(|end| end == CRLF).map_or(0, |end| end + CRLF.len());
     let irregular = names.again.is_some_and(|again| again.irregular) || !source.begins(before, &name.line);
-    names.again = Some(Again { id, end: array_end + text.len() + 3, irregular });
+    names.again = Some(Again { id, end: array_end + text.len() + 3, moved, irregular });
     Some(end)
 }
 

@@ -13,6 +13,8 @@ mod source;
 mod values;
 
 #[cfg(test)]
+mod sequences;
+#[cfg(test)]
 mod tests;
 
 use amibus_ami::Frame;

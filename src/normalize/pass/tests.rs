@@ -10,7 +10,7 @@ use super::{MAX_BYTES, MAX_OTHERS, MAX_VARIABLES, Memo};
 use crate::normalize::{data, lines::Lines};
 
 /// Whether the pass took the message; fails where its result is another than that of the obvious way.
-fn takes(memo: &mut Memo, raw: &[u8]) -> Result<bool, TestCaseError> {
+pub(super) fn takes(memo: &mut Memo, raw: &[u8]) -> Result<bool, TestCaseError> {
     let frame = Frame::parse(raw);
     let lines = Lines::of(frame);
     let mut expected = Vec::new();
@@ -23,7 +23,7 @@ fn takes(memo: &mut Memo, raw: &[u8]) -> Result<bool, TestCaseError> {
 }
 
 /// Every message of every recording, by the recording's name.
-static RECORDED: LazyLock<BTreeMap<String, Vec<Vec<u8>>>> =
+pub(super) static RECORDED: LazyLock<BTreeMap<String, Vec<Vec<u8>>>> =
     LazyLock::new(|| corpus_names().into_iter().map(|name| (name.clone(), messages_of(&name))).collect());
 
 fn messages_of(name: &str) -> Vec<Vec<u8>> {
@@ -105,6 +105,10 @@ fn what_is_unusual_is_left() {
         ("Event: X\nChannelState: 1\nChannelState: 2", false),
         ("Event: VarSet\nVariable: a\nValue: b\\n\nExten: 1", true),
         ("Event: UserEvent\nUserEvent: x\nCallerIDName: it\nMine: 1", true),
+        ("Event: UserEvent\nCallerIDName: a\\n\nUserEvent: x", true),
+        ("Event: UserEvent\nUserEvent: x\nCallerIDName: a\\n", false),
+        ("Event: UserEvent\nUserEvent: x\nChanVariable: A=a\\n", false),
+        ("Event: VarSet\nValue: a\nValue: it's", false),
         ("Event: X\nExten:1", false),
         ("Event: X\nno colon", false),
         ("Event: X\n", false),
@@ -176,7 +180,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
 
 /// What may happen to a recorded message.
 #[derive(Clone, Debug)]
-enum Change {
+pub(super) enum Change {
     /// Another byte in one place.
     Byte(Index, u8),
     /// Some bytes are not there.
@@ -186,7 +190,7 @@ enum Change {
 }
 
 impl Change {
-    fn any() -> impl Strategy<Value = Self> {
+    pub(super) fn any() -> impl Strategy<Value = Self> {
         const BYTES: &[u8] = b"\r\n:\"\\'?=,%$ \0\t\x7f\x80\xc3\xa4\xffA0-<";
         prop_oneof![
             3 => (any::<Index>(), prop::sample::select(BYTES)).prop_map(|(at, byte)| Self::Byte(at, byte)),
@@ -195,7 +199,7 @@ impl Change {
         ]
     }
 
-    fn of(&self, raw: &[u8]) -> Vec<u8> {
+    pub(super) fn of(&self, raw: &[u8]) -> Vec<u8> {
         let mut changed = [raw, b"\r\n"].concat();
         match self {
             Self::Byte(at, byte) => changed[at.index(raw.len().max(1))] = *byte,
@@ -240,5 +244,17 @@ proptest! {
             let changed = changes.iter().fold(raw.clone(), |raw, change| change.of(&raw));
             takes(&mut memo, &changed)?;
         }
+    }
+}
+
+/// Each repeat moves what is written behind its array.
+#[test]
+fn where_repeats_would_move_much_the_message_is_left() {
+    let mut memo = Memo::new();
+    for (repeats, usual) in [(10, true), (1_000, false)] {
+        let raw =
+            format!("Event: X\r\nState: 1\r\nExten: {}{}", "x".repeat(2_000), "\r\nState: 2".repeat(repeats));
+        let taken = takes(&mut memo, raw.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(taken, usual, "{repeats} repeats");
     }
 }
