@@ -154,6 +154,10 @@ impl EventSink for Intake {
         self.metrics.bytes_read.inc_by(bytes as u64);
     }
 
+    fn is_behind(&self) -> bool {
+        self.spool.is_behind()
+    }
+
     fn is_waiting(&self) -> bool {
         self.seen.is_waiting()
     }

@@ -72,6 +72,11 @@ impl Pending {
         self.bytes
     }
 
+    /// Whether more than half of what fits waits to be written.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.bytes > self.limit_bytes / 2
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_none() && self.sealed.is_empty()
     }

@@ -135,6 +135,12 @@ impl<F: Filesystem + Clone> Spool<F> {
         HeldUp { _files: self.engine.unsynced.lock().unwrap_or_else(PoisonError::into_inner) }
     }
 
+    /// Whether more is appended than the disk takes: half of what may wait to be written (`Options::buffer_bytes`) does.
+    /// Beyond the whole the oldest is lost.
+    pub fn is_behind(&self) -> bool {
+        self.engine.lock().pending.is_half_full()
+    }
+
     /// Counts an event that was read and that a filter leaves out.
     pub fn leave_out(&self) {
         self.engine.lock().leave_out();

@@ -1,6 +1,9 @@
 //! One event session in stopped time: what the sink is told, in which order, and when.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use amibus_ami::{LoginError, Retry};
 use tokio::time::{Instant, sleep};
@@ -10,7 +13,7 @@ use super::script::{Server, Told, pipe, settings};
 use crate::asterisk::{
     DownReason, ServerSettings,
     actions::BOOT_GRACE,
-    events::{HELD_BYTES, HELD_OVERHEAD_BYTES, IDENTITY_DEADLINE, watch},
+    events::{HELD_BYTES, HELD_OVERHEAD_BYTES, IDENTITY_DEADLINE, REST, watch},
     link::Ended,
 };
 
@@ -249,4 +252,32 @@ async fn a_stop_of_amibus_logs_off_and_tells_what_still_comes() {
     let (ended, ()) = tokio::join!(watch(&settings, wire, &mut told, &mut boot, &shutdown), script);
     assert!(matches!(ended.reason, DownReason::Stopping));
     assert_eq!(told.lines()[1..], ["event Last"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_rests_after_each_read_while_the_sink_is_behind() {
+    const EVENTS: usize = 20_000;
+    const BEHIND: u64 = 3;
+    let settings = settings(0);
+    let (wire, mut server) = pipe(&settings, PIPE_BYTES);
+    let (mut told, mut boot) = (Told::default(), None);
+    let behind = Arc::clone(&told.behind);
+    let shutdown = CancellationToken::new();
+    let script = async {
+        server.logs_in().await;
+        server.identifies("22").await;
+        server.denies_snapshots().await;
+        sleep(Duration::from_millis(1)).await;
+        let begun = Instant::now();
+        behind.store(BEHIND, Relaxed);
+        server.says(&"Event: Flood\n\n".repeat(EVENTS)).await;
+        while behind.load(Relaxed) > 0 {
+            sleep(Duration::from_micros(1)).await;
+        }
+        drop(server);
+        begun
+    };
+    let (_, begun) = tokio::join!(watch(&settings, wire, &mut told, &mut boot, &shutdown), script);
+    assert_eq!(begun.elapsed().as_millis(), u128::from(BEHIND) * REST.as_millis(), "and no longer");
+    assert_eq!(told.lines().len(), 1 + EVENTS);
 }

@@ -1,7 +1,10 @@
 //! A server that does what a test says, and a sink that writes down what it is told.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::SystemTime,
 };
 
@@ -105,15 +108,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<S> {
 
 /// What a sink was told, a line each.
 #[derive(Clone, Default)]
-pub(in crate::asterisk) struct Told(Arc<Mutex<Vec<String>>>);
+pub(in crate::asterisk) struct Told {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// How often it is still to answer that it is behind.
+    pub(in crate::asterisk) behind: Arc<AtomicU64>,
+}
 
 impl Told {
     pub(in crate::asterisk) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.lines.lock().unwrap().clone()
     }
 
     fn line(&mut self, line: String) {
-        self.0.lock().unwrap().push(line);
+        self.lines.lock().unwrap().push(line);
     }
 }
 
@@ -141,5 +148,9 @@ impl EventSink for Told {
 
     fn down(&mut self, reason: &DownReason) {
         self.line(format!("down {reason}"));
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 }

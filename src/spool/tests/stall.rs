@@ -146,9 +146,11 @@ async fn a_disk_that_hangs_for_longer_costs_the_oldest_and_that_is_announced() {
     let mut reader = spool.reader(0);
     load(&spool, 10, 10_000).await;
     read_all(&mut reader, 10).await;
+    assert!(!spool.is_behind());
     fs.hang(true);
     load(&spool, 10_000, 1_000_000).await;
     assert!(spool.status().unwritten_bytes <= 1 << 20, "{:?}", spool.status());
+    assert!(spool.is_behind());
     fs.hang(false);
     let (mut next, mut lost) = (11, 0);
     while next <= 10_010 {
@@ -166,6 +168,7 @@ async fn a_disk_that_hangs_for_longer_costs_the_oldest_and_that_is_announced() {
         reader.commit(batch.messages.len());
     }
     assert!(lost > 5_000, "{lost}");
+    assert!(!spool.is_behind(), "all of it is written");
     assert_eq!((spool.backlog(0).dropped, spool.backlog(0).waiting), (lost, 0));
 }
 
