@@ -14,8 +14,8 @@ use crate::{
 };
 
 const RATES: [u64; 2] = [1_000, 10_000];
-const SECONDS: u64 = 3;
-const REPEATS: usize = 3;
+const SECONDS: u64 = 5;
+const REPEATS: usize = 5;
 /// The first moments, in which caches and connections warm up, are nobody's latency.
 const WARM_MICROS: u64 = 500_000;
 
