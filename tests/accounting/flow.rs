@@ -34,6 +34,7 @@ fn at_every_scrape_each_event_is_somewhere() {
     rig.nats.kill();
     rig.wait("the small spool drops", |[nats, _]| nats.dropped > 0);
     let before = rig.wait("the other bus goes on", |[_, zeromq]| zeromq.waiting == 0);
+    scraper.until("a drop", |lanes| lanes.iter().any(|lane| lane.dropped > 0));
     rig.kill_amibus();
     rig.wait("NATS has its backlog again", |[nats, _]| nats.recovered > 0 && nats.waiting > 0);
     rig.nats.restart();

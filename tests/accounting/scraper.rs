@@ -15,6 +15,8 @@ use super::identity::{self, Lane};
 
 /// How often.
 const EVERY: Duration = Duration::from_millis(25);
+/// For something that must come.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Scrapes that are kept.
 const MAX_KEPT: usize = 100_000;
 
@@ -62,6 +64,18 @@ impl Scraper {
             }
         });
         Self { kept, stop, thread: Some(thread) }
+    }
+
+    /// Waits for a scrape with such lanes.
+    ///
+    /// # Panics
+    /// Where none comes in time.
+    pub(super) fn until(&self, what: &str, found: impl Fn(&[Lane]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.scrapes().iter().any(|scrape| found(&scrape.lanes)) {
+            assert!(Instant::now() < deadline, "no scrape with {what}");
+            thread::sleep(EVERY);
+        }
     }
 
     /// All scrapes so far.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use amibus_services::Ports;
 use amibus_sim::{Recording, Sim, SimOptions};
 
 use super::program::{File, LIMIT, Running, amibus};
@@ -171,9 +172,8 @@ fn a_signal_that_comes_twice_counts_once_and_a_later_one_leaves_at_once() {
 fn a_standard_error_that_is_not_read_stops_nothing() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let sim = runtime.block_on(Sim::start(SimOptions::default())).expect("a simulated Asterisk");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let http = port.local_addr().expect("bound").to_string();
-    drop(port);
+    let ports = Ports::take();
+    let http = format!("127.0.0.1:{}", ports.port(0));
     let file = File::new(&configuration(&sim, "").replace("127.0.0.1:0", &http));
     let (unread, mut stuck) = std::io::pipe().expect("a pipe");
     stuck.write_all(&[b'x'; PIPE_BYTES]).expect("just filled");

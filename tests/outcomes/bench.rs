@@ -43,6 +43,13 @@ use super::{
     told::{Told, What},
 };
 
+/// How long an action may take to be answered: a disk that is slow to sync is not to be taken for an Asterisk that is silent.
+pub(super) const ACTION_DEADLINE: Duration = Duration::from_secs(2);
+/// Of commands that name none, likewise.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(3);
+/// How long Asterisk stands still where its connection is to break meanwhile.
+pub(super) const STALL: Duration = Duration::from_secs(3);
+
 pub(super) struct Bench {
     pub(super) sim: Arc<Sim>,
     pub(super) engine: Arc<Engine>,
@@ -127,6 +134,18 @@ impl Bench {
         };
         bench.until_ready(true).await;
         bench
+    }
+
+    /// Waits until a command is in this state.
+    pub(super) async fn until_state(&self, id: &str, state: &str) {
+        let reached = async {
+            while self.shown(id).is_none_or(|entry| entry.state != state) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), reached)
+            .await
+            .unwrap_or_else(|_| panic!("not {state}"));
     }
 
     /// With limits; to be asked for before the event session.
@@ -416,7 +435,7 @@ fn server(
         actions: actions.clone(),
         finals: Arc::clone(finals),
         spool_dir,
-        action_deadline: Duration::from_millis(500),
+        action_deadline: ACTION_DEADLINE,
         metrics,
         permits: Arc::new(Semaphore::new(8)),
         pacer: None,
@@ -435,7 +454,7 @@ fn engine_of(
         Nowhere { writer: self::writer("unknown"), spool: Spool::nowhere(), metrics: metrics.commands("") };
     let settings = Settings {
         max_command_bytes: 4096,
-        default_deadline: Some(Duration::from_millis(400)),
+        default_deadline: Some(DEFAULT_DEADLINE),
         final_timeout: Duration::from_millis(300),
     };
     Engine::sharing(settings, policy, Arc::clone(journal), servers, nowhere, shared)

@@ -16,7 +16,7 @@ mod unwritten;
 use std::time::Duration;
 
 use amibus::command::Code;
-use bench::{Bench, request};
+use bench::{ACTION_DEADLINE, Bench, STALL, request};
 use serde_json::{Value, json};
 
 /// Asserts the outcome and the code of a response.
@@ -189,6 +189,7 @@ async fn what_was_sent_and_not_answered_is_unknown() {
     let bench = Bench::connected().await;
     bench.sim.stall(Duration::from_secs(30));
     let drop = async {
+        bench.until_state("lost", "sending").await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         bench.sim.drop_sessions();
     };
@@ -200,16 +201,17 @@ async fn what_was_sent_and_not_answered_is_unknown() {
 #[tokio::test]
 async fn a_call_that_was_sent_and_not_answered_is_looked_for_once_the_server_is_back() {
     let bench = Bench::connected().await;
-    bench.sim.stall(Duration::from_secs(1));
+    bench.sim.stall(STALL);
     let asked = std::time::Instant::now();
     let drop = async {
+        bench.until_state("call-1", "sending").await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         bench.sim.drop_sessions();
     };
     let ask = bench.ask(request(recovery::ORIGINATE));
     let (lost, ()) = tokio::join!(ask, drop);
     ended(&lost.response, "unknown", Code::ConnectionLost);
-    assert!(asked.elapsed() > Duration::from_secs(1), "not before it was looked for");
+    assert!(asked.elapsed() > STALL, "not before it was looked for");
     assert!(bench.sim.originates().is_empty(), "never taken");
 }
 
@@ -402,12 +404,10 @@ async fn who_waits_is_told_at_once_however_many_kept_commands_wait() {
 async fn what_lies_in_a_queue_past_its_deadline_is_never_written() {
     // One action at a time, and an Asterisk that stands still: the second waits on its way to the socket.
     let bench = Bench::with_limits(|limits| limits.pending_actions = 1).await;
-    bench.sim.stall(Duration::from_secs(1));
+    bench.sim.stall(ACTION_DEADLINE * 2);
     let late = async {
-        while bench.shown("first").is_none_or(|entry| entry.state != "sending") {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let deadline = jiff::Timestamp::now() + Duration::from_millis(200);
+        bench.until_state("first", "sending").await;
+        let deadline = jiff::Timestamp::now() + ACTION_DEADLINE / 2;
         let body = format!(
             r#"{{"server":"pbx1","action":"Originate","id":"late","deadline":"{deadline}",
                 "fields":{{"Channel":"Local/1@s","Application":"Wait"}}}}"#

@@ -11,12 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     begun::{Answer, Kept},
-    bench::{Asked, Bench, request, request_of},
+    bench::{Asked, Bench, STALL, request, request_of},
     ended, shared,
 };
-
-/// How long Asterisk stands still at first.
-const STALL: Duration = Duration::from_secs(1);
 
 /// One action at a time.
 async fn narrow(shared: Option<Shared>) -> Bench {
@@ -39,17 +36,6 @@ fn late(deadline: &str) -> Request {
 }
 
 impl Bench {
-    async fn until_state(&self, id: &str, state: &str) {
-        let reached = async {
-            while self.shown(id).is_none_or(|entry| entry.state != state) {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), reached)
-            .await
-            .unwrap_or_else(|_| panic!("not {state}"));
-    }
-
     /// Asterisk stands still, and `late` lies behind another action on its way to the socket when the connection
     /// breaks. Then Asterisk is away, and `then` happens while `late` waits.
     async fn broken_off(
@@ -169,7 +155,7 @@ async fn a_requester_whose_command_was_not_written_is_told_and_the_copy_on_a_dur
 #[tokio::test]
 async fn what_was_not_written_expires() {
     let bench = narrow(None).await;
-    let (stop, at) = (CancellationToken::new(), jiff::Timestamp::now() + Duration::from_secs(1));
+    let (stop, at) = (CancellationToken::new(), jiff::Timestamp::now() + STALL * 2);
     let expired = bench.broken_off(late(&at.to_string()), &stop, async {}).await;
     ended(&expired.response, "expired", Code::DeadlinePassed);
     assert!(bench.sim.originates().is_empty());

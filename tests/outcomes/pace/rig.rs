@@ -122,17 +122,18 @@ impl Rig {
 }
 
 impl Pings {
-    /// The longest that one took so far.
-    pub(super) fn slowest(self) -> Duration {
+    /// How long each took so far, the shortest first.
+    pub(super) fn took(self) -> Vec<Duration> {
         let deadline = Instant::now() + Duration::from_secs(2);
-        let mut slowest = 0f64;
+        let mut took = Vec::new();
         while let Some(line) = self.0.line(PATIENCE) {
-            slowest = slowest.max(line.parse().expect("seconds"));
+            took.push(Duration::from_secs_f64(line.parse().expect("seconds")));
             if Instant::now() > deadline {
                 break;
             }
         }
-        Duration::from_secs_f64(slowest)
+        took.sort_unstable();
+        took
     }
 }
 

@@ -7,7 +7,7 @@ use amibus_contract::Request;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{
-    bench::{Bench, request},
+    bench::{ACTION_DEADLINE, Bench, request},
     ended,
 };
 
@@ -93,7 +93,7 @@ async fn calls_that_end_fail_or_are_refused_let_the_next_one_go_on() {
     }
     // Else it would wait for the end of that call, and be sent when Asterisk answers again.
     bench.until_no_call("sales").await;
-    bench.sim.stall(Duration::from_millis(1500));
+    bench.sim.stall(ACTION_DEADLINE * 2);
     let silent = bench.ask(originate("silent", "Local/4@sales")).await;
     let found = &silent.response["data"];
     assert!(found["outcome"] == "executed" && found["response"].is_null(), "found in the log: {found}");

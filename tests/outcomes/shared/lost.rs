@@ -431,7 +431,7 @@ async fn a_requester_is_not_told_that_another_one_did_not_send_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_requester_waits_for_a_look_up_no_longer_than_its_deadline() {
     let mut pair = Pair::with(NEVER).await;
-    // The default deadline here is 400 ms.
+    // So `DEFAULT_DEADLINE` counts.
     let body = awaited("sought").replace("\"deadline\":\"2099-01-01T00:00:00Z\",", "");
     {
         let asked = pair.one.ask(kept(&body));

@@ -61,17 +61,28 @@ async fn a_flood_keeps_to_its_rate_and_spreads_over_calls() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_read_is_dropped_in_the_middle_of_an_event() {
+    // Where it is cut is the kernel's affair: rarely that is between two events.
+    const TRIES: u64 = 5;
+    let mut is_amid = false;
     let sim = start(SimOptions::default()).await;
-    let mut stuck = logged_in(&sim, "user").await;
     let mut other = logged_in(&sim, "call").await;
     let total = 60_000;
-    let flooded = sim.flood(0, total).await;
-    assert_eq!(flooded.events, total, "the flood goes on without it");
-    eventually("the drop", || sim.stats().slow_sessions_dropped == 1).await;
-    let bytes = stuck.rest().await;
-    let whole = count_in_order(&bytes);
-    assert!(whole > 1_000 && whole < total, "{whole} events fitted into the socket's buffers");
-    assert!(!bytes.ends_with(b"\r\n\r\n"), "cut: ...{}", bytes[bytes.len() - 40..].escape_ascii());
+    let mut cuts = Vec::new();
+    for dropped in 1..=TRIES {
+        let mut stuck = logged_in(&sim, "user").await;
+        let flooded = sim.flood(0, total).await;
+        assert_eq!(flooded.events, total, "the flood goes on without it");
+        eventually("the drop", || sim.stats().slow_sessions_dropped == dropped).await;
+        let bytes = stuck.rest().await;
+        let whole = count_in_order(&bytes);
+        assert!(whole > 1_000 && whole < total, "{whole} events fitted into the socket's buffers");
+        cuts.push(bytes[bytes.len() - 40..].escape_ascii().to_string());
+        is_amid = !bytes.ends_with(b"\r\n\r\n");
+        if is_amid {
+            break;
+        }
+    }
+    assert!(is_amid, "never amid an event: {cuts:?}");
     assert!(other.ask("Action: Ping").await.contains("Pong"), "others are not disturbed");
 }
 
