@@ -119,6 +119,13 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     (ticks(11) + ticks(12)) / TICKS_A_SECOND
 }
 
+/// Seconds for which the machine's processors had nothing to do, all together (`idle` and `iowait` of proc(5)).
+pub(crate) fn idle_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = stat.split_whitespace().skip(4).take(2).filter_map(|field| field.parse::<f64>().ok());
+    ticks.sum::<f64>() / TICKS_A_SECOND
+}
+
 /// The most memory that a process has had at a time, in megabytes (`VmHWM` of proc(5)).
 pub(crate) fn peak_megabytes(pid: u32) -> f64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! As fast as it goes: amibus and the raw publisher in turn, on each bus.
 
-use std::{io, time::Instant};
+use std::{io, thread, time::Instant};
 
 use amibus_services::Program;
 use serde_json::json;
@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::{
     Options,
     buses::{self, Bus, Server},
-    child::{Role, cpu_seconds, peak_megabytes},
+    child::{Role, cpu_seconds, idle_seconds, peak_megabytes},
     rig::{self, READY, SETTLED, WHOLE},
     sheet::Sheet,
 };
@@ -23,12 +23,52 @@ const SAME: f64 = 0.02;
 /// One publisher, once.
 struct Run {
     seconds: f64,
-    /// Of processors, by the publisher alone.
-    cpu_seconds: f64,
-    server_cpu_seconds: f64,
+    used: Used<f64>,
     peak_megabytes: f64,
     /// What the consumer got.
     bytes: f64,
+}
+
+/// Something of each process that a run has. Where there is no amibus the source is the publisher; without a server of its own
+/// a bus has none.
+#[derive(Clone, Copy)]
+struct Used<T> {
+    source: T,
+    amibus: T,
+    server: T,
+    consumer: T,
+    /// Of the machine, whoever had it.
+    idle: T,
+}
+
+impl Used<Option<u32>> {
+    /// Seconds of processors so far.
+    fn seconds(self) -> Used<f64> {
+        let of = |pid: Option<u32>| pid.map_or(0.0, cpu_seconds);
+        Used {
+            source: of(self.source),
+            amibus: of(self.amibus),
+            server: of(self.server),
+            consumer: of(self.consumer),
+            idle: idle_seconds(),
+        }
+    }
+}
+
+impl Used<f64> {
+    fn since(self, before: Self) -> Self {
+        Self {
+            source: self.source - before.source,
+            amibus: self.amibus - before.amibus,
+            server: self.server - before.server,
+            consumer: self.consumer - before.consumer,
+            idle: self.idle - before.idle,
+        }
+    }
+
+    fn all(self) -> f64 {
+        self.source + self.amibus + self.server + self.consumer
+    }
 }
 
 pub(crate) async fn all(options: &Options) -> io::Result<Sheet> {
@@ -66,14 +106,25 @@ fn add(sheet: &mut Sheet, bus: Bus, events: u64, raw: io::Result<Run>, ours: io:
             return;
         }
     };
-    sheet.add(name, "amibus events/s", 0, events / ours.seconds);
-    sheet.add(name, "raw events/s", 0, events / raw.seconds);
-    sheet.add(name, "ratio", 2, raw.seconds / ours.seconds);
-    sheet.add(name, "CPU s/M", 2, ours.cpu_seconds / millions);
-    sheet.add(name, "raw CPU s/M", 2, raw.cpu_seconds / millions);
-    sheet.add(name, "server CPU s/M", 2, ours.server_cpu_seconds / millions);
-    sheet.add(name, "raw server CPU s/M", 2, raw.server_cpu_seconds / millions);
-    sheet.add(name, "peak MB", 0, ours.peak_megabytes);
+    for (row, run) in [(name.to_owned(), &ours), (format!("{name} raw"), &raw)] {
+        let cores = thread::available_parallelism().map_or(f64::NAN, |cores| cores.get() as f64);
+        let mut add = |figure, digits, sample| sheet.add(&row, figure, digits, sample);
+        add("events/s", 0, events / run.seconds);
+        add("ratio", 2, raw.seconds / run.seconds);
+        // The source is what publishes where amibus is not.
+        let (publisher, simulator) = match run.used.amibus {
+            0.0 => (run.used.source, 0.0),
+            amibus => (amibus, run.used.source),
+        };
+        add("CPU s/M", 2, publisher / millions);
+        add("simulator s/M", 2, simulator / millions);
+        add("server s/M", 2, run.used.server / millions);
+        add("consumer s/M", 2, run.used.consumer / millions);
+        add("all s/M", 2, run.used.all() / millions);
+        add("% of cores", 0, 100.0 * run.used.all() / (cores * run.seconds));
+        add("% idle", 0, 100.0 * run.used.idle / (cores * run.seconds));
+        add("peak MB", 0, run.peak_megabytes);
+    }
 }
 
 async fn run(
@@ -107,18 +158,22 @@ async fn run(
         source.expect("ready", READY)?;
     }
     sleep(SETTLED).await;
-    let publisher = if raw { source.pid() } else { amibus.pid().unwrap_or_default() };
-    let used = |pid: Option<u32>| pid.map_or(0.0, cpu_seconds);
-    let before = (used(Some(publisher)), used(server.pid()));
+    let processes = Used {
+        source: Some(source.pid()),
+        amibus: amibus.pid(),
+        server: server.pid(),
+        consumer: Some(consumer.pid()),
+        idle: None,
+    };
+    let before = processes.seconds();
     let began = Instant::now();
     source.tell("go")?;
     let bytes = consumer.numbers("whole", WHOLE)?;
     let seconds = began.elapsed().as_secs_f64();
     let run = Run {
         seconds,
-        cpu_seconds: used(Some(publisher)) - before.0,
-        server_cpu_seconds: used(server.pid()) - before.1,
-        peak_megabytes: peak_megabytes(publisher),
+        used: processes.seconds().since(before),
+        peak_megabytes: peak_megabytes(processes.amibus.unwrap_or_else(|| source.pid())),
         bytes: bytes.first().copied().unwrap_or_default() as f64,
     };
     drop((consumer, source));
