@@ -10,18 +10,17 @@ use crate::{
     traffic::{Traffic, recorded},
 };
 
-/// Events that are written as one.
-const BATCH_EVENTS: u64 = 512;
-/// Chunks that are made ahead.
-const READY_CHUNKS: usize = 16;
+/// Events that are given to be written as one.
+const BATCH_EVENTS: u64 = 2048;
 /// How long a reader may not read before its session is dropped: longer than a garbage collector takes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is poured.
 pub(crate) enum Load {
-    /// So many numbered events.
-    Numbered { traffic: Traffic, count: u64 },
+    /// Numbered events, ready to be written, and how many each chunk of them holds. All are made before the clock runs, as those
+    /// of the raw publisher are.
+    Numbered(Vec<(Bytes, u64)>),
     /// The recording's own events, once, just as they are.
     Once(Vec<Vec<u8>>),
 }
@@ -30,12 +29,9 @@ impl Load {
     /// `numbered`, `plain` (numbered, without `ChanVariable`) or `once`; what is poured once is also written into the file
     /// that stands in place of a count.
     pub(crate) fn of(kind: &str, recording: &str, count: &str) -> io::Result<Self> {
-        let number = || count.parse().map_err(io::Error::other);
         match kind {
-            "numbered" => Ok(Self::Numbered { traffic: Traffic::of(recording)?, count: number()? }),
-            "plain" => {
-                Ok(Self::Numbered { traffic: Traffic::without_variables(recording)?, count: number()? })
-            }
+            "numbered" => numbered(&Traffic::of(recording)?, count),
+            "plain" => numbered(&Traffic::without_variables(recording)?, count),
             "once" => {
                 let events = recorded(recording);
                 fs::write(count, events.concat())?;
@@ -55,7 +51,12 @@ pub(crate) async fn run(load: Load) -> io::Result<()> {
         tokio::time::sleep(PAUSE).await;
     }
     let poured = match load {
-        Load::Numbered { traffic, count } => numbered(&sim, traffic, count).await?,
+        Load::Numbered(chunks) => {
+            for (chunk, events) in &chunks {
+                sim.pour(chunk, *events).await;
+            }
+            chunks.iter().map(|(_, events)| events).sum()
+        }
         Load::Once(events) => {
             for event in &events {
                 sim.pour(&Bytes::copy_from_slice(event), 1).await;
@@ -68,22 +69,12 @@ pub(crate) async fn run(load: Load) -> io::Result<()> {
     Ok(())
 }
 
-/// One thread numbers the events, another writes them.
-async fn numbered(sim: &Sim, traffic: Traffic, count: u64) -> io::Result<u64> {
-    let (sender, mut chunks) = tokio::sync::mpsc::channel::<(Bytes, u64)>(READY_CHUNKS);
-    let maker = tokio::task::spawn_blocking(move || {
-        let mut first = 0;
-        while first < count {
-            let batch = BATCH_EVENTS.min(count - first);
-            if sender.blocking_send((traffic.numbered(first, batch).into(), batch)).is_err() {
-                break;
-            }
-            first += batch;
-        }
-    });
-    while let Some((chunk, events)) = chunks.recv().await {
-        sim.pour(&chunk, events).await;
-    }
-    maker.await.map_err(io::Error::other)?;
-    Ok(count)
+/// So many events in chunks of [`BATCH_EVENTS`].
+fn numbered(traffic: &Traffic, count: &str) -> io::Result<Load> {
+    let count: u64 = count.parse().map_err(io::Error::other)?;
+    let chunk = |first| {
+        let events = BATCH_EVENTS.min(count - first);
+        (traffic.numbered(first, events).into(), events)
+    };
+    Ok(Load::Numbered((0..count).step_by(BATCH_EVENTS as usize).map(chunk).collect()))
 }
