@@ -40,8 +40,8 @@ impl Scanner {
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut rest = bytes;
         let mut between = None;
-        while let Some(byte) = rest.first() {
-            let taken = self.step(*byte, rest.len());
+        while !rest.is_empty() {
+            let taken = self.step(rest);
             rest = rest.get(taken..).unwrap_or_default();
             if self.between() {
                 between = Some(bytes.len() - rest.len());
@@ -50,44 +50,51 @@ impl Scanner {
         between
     }
 
-    /// Takes one byte, or as many of `available` as belong to the same part.
-    fn step(&mut self, byte: u8, available: usize) -> usize {
+    /// Takes as many bytes as belong to the same part; answers how many, at least one of what there is.
+    fn step(&mut self, bytes: &[u8]) -> usize {
+        let byte = bytes.first().copied().unwrap_or_default();
         match &mut self.state {
             State::Greeting { left } => {
-                let taken = (*left).min(available);
+                let taken = (*left).min(bytes.len());
                 *left -= taken;
                 if *left == 0 {
                     self.state = State::Flags;
                 }
                 taken
             }
-            State::Flags => {
-                let left = if byte & LONG == 0 { 1 } else { 8 };
-                self.state = State::Length { flags: byte, left, value: 0 };
-                1
-            }
+            State::Flags => match head(bytes) {
+                Some((length, taken)) => {
+                    self.body(byte, length);
+                    taken
+                }
+                None => {
+                    let left = if byte & LONG == 0 { 1 } else { 8 };
+                    self.state = State::Length { flags: byte, left, value: 0 };
+                    1
+                }
+            },
             State::Length { flags, left, value } => {
                 *value = *value << 8 | u64::from(byte);
                 *left -= 1;
                 if *left == 0 {
                     let (flags, bytes) = (*flags, *value);
-                    self.state = State::Body { flags, left: bytes };
-                    self.end_of_body(flags, bytes);
+                    self.body(flags, bytes);
                 }
                 1
             }
             State::Body { flags, left } => {
-                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(available);
-                *left -= taken as u64;
-                let (flags, left) = (*flags, *left);
-                self.end_of_body(flags, left);
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                let (flags, left) = (*flags, *left - taken as u64);
+                self.body(flags, left);
                 taken
             }
         }
     }
 
-    fn end_of_body(&mut self, flags: u8, left: u64) {
+    /// So many bytes of a frame's body are left.
+    fn body(&mut self, flags: u8, left: u64) {
         if left > 0 {
+            self.state = State::Body { flags, left };
             return;
         }
         self.state = State::Flags;
@@ -97,6 +104,15 @@ impl Scanner {
             self.in_message = flags & MORE != 0;
             self.messages += u64::from(!self.in_message);
         }
+    }
+}
+
+/// The length of the body of the frame that begins here, and how many bytes say so; none where not all of them are there.
+fn head(bytes: &[u8]) -> Option<(u64, usize)> {
+    let (flags, rest) = bytes.split_first()?;
+    match flags & LONG {
+        0 => Some((u64::from(*rest.first()?), 2)),
+        _ => Some((u64::from_be_bytes(*rest.first_chunk()?), 9)),
     }
 }
 
