@@ -136,7 +136,7 @@ thread_local! {
 /// Appends a message as a CloudEvent of type `ami.event.<Event>`; what is no event is called
 /// [`route::UNPARSED`].
 pub fn event(profile: &Profile, frame: Frame<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Encoded {
-    MEMO.with_borrow_mut(|(memo, tools)| match memo.read(frame) {
+    MEMO.with_borrow_mut(|(memo, tools)| match memo.read(frame, profile.charset) {
         Some((ids, data)) => {
             reserve(out, data.len() + ENVELOPE_BYTES);
             envelope::write(profile, &head(frame, &ids, stamp), stamp, tools, out, |out| {
@@ -178,7 +178,7 @@ fn head<'b>(frame: Frame<'b>, ids: &CallIds<'b>, stamp: &Stamp<'_>) -> Head<'b> 
 
 /// Appends the `data` of a message alone: an item of a list, a response.
 pub fn data(profile: &Profile, frame: Frame<'_>, out: &mut Vec<u8>) {
-    MEMO.with_borrow_mut(|(memo, _)| match memo.read(frame) {
+    MEMO.with_borrow_mut(|(memo, _)| match memo.read(frame, profile.charset) {
         Some((_, data)) => out.extend_from_slice(data),
         None => data::write(&Lines::of(frame), profile.charset, out),
     });

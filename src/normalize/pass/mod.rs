@@ -18,6 +18,7 @@ mod sequences;
 mod tests;
 
 use amibus_ami::Frame;
+use encoding_rs::Encoding;
 
 use self::{
     again::Again,
@@ -25,25 +26,27 @@ use self::{
     source::{MAX_BYTES, Source},
 };
 use super::{
-    block,
-    data::RESERVED,
+    block::{self, BLOCK},
+    data::{BYTES_KEY, RESERVED},
     draft::{self, Draft, MAX_DRAFT_BYTES},
     fields::{self, EventRules, Form, Rule},
+    json,
     table::{self, MAX_NAMES, TABLE, Table},
 };
 use crate::route::{CallIds, Role};
 
 /// What stands between a name and its value.
 const COLON: [u8; 2] = *b": ";
-/// Variables in one object.
-const MAX_VARIABLES: usize = 16;
+/// Variables in one object; a channel in a queue has nearly thirty.
+const MAX_VARIABLES: usize = 32;
 /// Names outside the table in one message, a quarter of the places for them.
 const MAX_OTHERS: usize = 128;
 /// Kinds of events that are told apart to know which name comes next.
 const KINDS: usize = 16;
 
-// A byte becomes six at most (`\u0001`), and a member needs less than six bytes for each of `: ` and the line's end.
-const _: () = assert!(MAX_BYTES * 6 < MAX_DRAFT_BYTES);
+// A byte becomes six at most (`\u0001`), and a member needs less than six bytes for each of `: ` and the line's end. Once,
+// it stands there in base64 too.
+const _: () = assert!(MAX_BYTES * 6 + MAX_BYTES.div_ceil(3) * 4 + BLOCK < MAX_DRAFT_BYTES);
 
 /// What is kept from one message to the next: memory, and which name came after which.
 pub(super) struct Memo {
@@ -97,7 +100,11 @@ impl Memo {
     }
 
     /// Writes the `data` of a usual message, and says whose it is.
-    pub(super) fn read<'b>(&mut self, frame: Frame<'b>) -> Option<(CallIds<'b>, &[u8])> {
+    pub(super) fn read<'b>(
+        &mut self,
+        frame: Frame<'b>,
+        charset: &'static Encoding,
+    ) -> Option<(CallIds<'b>, &[u8])> {
         let raw = frame.raw();
         let is_event = raw.starts_with(b"Event: ");
         let is_response = raw.starts_with(b"Response: ") && !frame.name().eq_ignore_ascii_case(b"Follows");
@@ -110,17 +117,21 @@ impl Memo {
         let bits = rules.bit() | if user_event { table::USER_EVENT } else { 0 };
         let source = Source::new(raw, &mut self.source)?;
         let mut pass = Pass {
-            message: Message { raw, source, is_event, rules, bits, users_own: false },
+            message: Message { raw, source, charset, is_event, rules, bits, users_own: false },
             place: Place { at: 0, last: 0 },
             data: Draft::new(&mut self.data),
             ids: CallIds::default(),
+            inexact: None,
         };
         if is_response {
             // An `Event` among its headers would change what they mean.
             self.names.see(fields::rule(b"Event").id, 0);
         }
         pass.lines(&TABLE, &mut self.names)?;
-        let Pass { mut data, ids, .. } = pass;
+        let Pass { mut data, ids, inexact, .. } = pass;
+        if let Some(inexact) = inexact {
+            inexact.write(&mut data, raw)?;
+        }
         if self.names.again.is_some_and(|again| again.irregular) {
             again::order(&mut data, source, raw)?;
         }
@@ -136,6 +147,8 @@ struct Message<'b, 'm> {
     raw: &'b [u8],
     /// The same.
     source: Source<'m>,
+    /// What text that is not UTF-8 is decoded by.
+    charset: &'static Encoding,
     is_event: bool,
     rules: EventRules,
     /// Those of [`Name::special_in`](table::Name::special_in) that count here.
@@ -150,6 +163,18 @@ struct Pass<'b, 'm> {
     place: Place,
     data: Draft<'m>,
     ids: CallIds<'b>,
+    /// The one value that needs its bytes beside it; with more, a message is not usual.
+    inexact: Option<Inexact>,
+}
+
+/// A value that would not be rebuilt from what is shown of it.
+#[derive(Clone, Copy)]
+struct Inexact {
+    /// Where its line begins.
+    line: usize,
+    /// Where its value begins, and ends.
+    value: usize,
+    end: usize,
 }
 
 /// The header whose value is read.
@@ -190,6 +215,10 @@ impl Pass<'_, '_> {
                 let (id, wire) = (listed.rule.id, message.rules.form(name, listed.rule.form));
                 self.place.last = id;
                 if names.has(id) {
+                    // Its name may be that of the value whose bytes are beside it.
+                    if self.inexact.is_some() {
+                        return None;
+                    }
                     self.place.at = again::again(message, line, listed, data, names)? + source::CRLF.len();
                     return Some(());
                 }
@@ -227,13 +256,36 @@ impl Pass<'_, '_> {
         };
         let end = match end {
             Some(end) => end,
-            None => values::odd(message, head, data)?,
+            None => {
+                let (end, exact) = values::odd(message, head, data)?;
+                if !exact && self.inexact.replace(Inexact { line, value, end }).is_some() {
+                    return None;
+                }
+                end
+            }
         };
         if head.rule.role != Role::None && message.is_event {
             self.ids.see(head.rule.role, message.raw.get(value..end)?);
         }
         message.users_own |= message.bits & table::USER_EVENT != 0 && name == b"UserEvent";
         self.place.at = end + source::CRLF.len();
+        Some(())
+    }
+}
+
+impl Inexact {
+    /// Appends the member that tells the bytes.
+    #[cold]
+    fn write(self, data: &mut Draft<'_>, raw: &[u8]) -> Option<()> {
+        let mut bytes = Vec::new();
+        json::base64(&mut bytes, raw.get(self.value..self.end)?);
+        data.extend(b",\"");
+        data.extend(BYTES_KEY.as_bytes());
+        data.extend(b"\":{\"");
+        data.extend(raw.get(self.line..self.value - COLON.len())?);
+        data.extend(b"\":");
+        data.extend(&bytes);
+        data.push(b'}');
         Some(())
     }
 }

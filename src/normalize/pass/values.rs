@@ -18,6 +18,9 @@ use crate::normalize::{
     value::{self, is_canonical_integer},
 };
 
+/// Values of so many bytes are long.
+const LONG_BYTES: usize = 8 * BLOCK;
+
 /// Writes what stands at `from`, up to the first byte that `which` tells, without keeping it: behind `ahead` bytes that
 /// were written before. Gives where that byte stands. `which` must tell line ends.
 #[inline(always)]
@@ -37,6 +40,33 @@ pub(super) fn copy(
             return at + found.trailing_zeros() as usize;
         }
         (at, ahead) = (at + BLOCK, ahead + BLOCK);
+        if at - from >= LONG_BYTES {
+            let plain = long(source, at, data, ahead, &which);
+            (at, ahead) = (at + plain, ahead + plain);
+        }
+    }
+}
+
+/// Writes what stands at `from` as long as none of its bytes is one that `which` tells, by several blocks at once; gives
+/// how many bytes that were.
+#[cold]
+#[inline(never)]
+fn long(
+    source: Source<'_>,
+    from: usize,
+    data: &mut Draft<'_>,
+    ahead: usize,
+    which: impl Fn(Block) -> u32,
+) -> usize {
+    let mut bytes = 0;
+    loop {
+        let blocks: [u8; 4 * BLOCK] = source.bytes(from + bytes);
+        data.put_at(ahead + bytes, blocks);
+        let found = blocks.as_chunks().0.iter().fold(0, |found, block| found | which(Block::new(*block)));
+        if found != 0 {
+            return bytes;
+        }
+        bytes += blocks.len();
     }
 }
 
@@ -129,17 +159,20 @@ fn object(
     data: &mut Draft<'_>,
     begins: impl Fn(usize) -> bool,
 ) -> Option<usize> {
-    let mut names = [&b""[..]; MAX_VARIABLES];
+    // Where they begin and end; a place in a usual message has sixteen bits.
+    let mut names = [(0_u16, 0_u16); MAX_VARIABLES];
     let (mut at, mut comma) = (head.value, b'{');
     data.keep(head.key);
     for count in 0..MAX_VARIABLES {
         data.write([comma, b'"']);
         comma = b',';
         let (name, end) = variable(message, at, head, data)?;
-        if names.iter().take(count).any(|before| *before == name) {
+        let is_it =
+            |(from, to): &(u16, u16)| message.raw.get(usize::from(*from)..usize::from(*to)) == Some(name);
+        if names.iter().take(count).any(is_it) {
             return None;
         }
-        *names.get_mut(count)? = name;
+        *names.get_mut(count)? = (at as u16, (at + name.len()) as u16);
         let next = end + CRLF.len();
         if next >= message.source.end || !begins(next) {
             data.push(b'}');
@@ -180,19 +213,19 @@ fn variable<'b>(
     Some((name, end))
 }
 
-/// A value that is not plain; gives where it ends.
+/// A value that is not plain; gives where it ends, and whether it would be rebuilt.
 #[cold]
 #[inline(never)]
-pub(super) fn odd(message: &Message<'_, '_>, head: Head, data: &mut Draft<'_>) -> Option<usize> {
+pub(super) fn odd(message: &Message<'_, '_>, head: Head, data: &mut Draft<'_>) -> Option<(usize, bool)> {
     match head.wire.is_quoted() {
         true => data.keep(head.key),
         false => data.close(head.key),
     }
     let value = line_at(message.raw, head.value)?;
-    let mut shown = Vec::new();
-    exact(&mut shown, head, message.users_own, value)?;
-    data.extend(&shown);
-    Some(head.value + value.len())
+    let mut text = Vec::new();
+    let exact = shown(&mut text, head, message, value);
+    data.extend(&text);
+    Some((head.value + value.len(), exact))
 }
 
 /// The name at `from`, what shows it and its value with the quotes behind each, and where the line ends.
@@ -209,7 +242,7 @@ fn odd_variable<'b>(
     let mut out = Vec::new();
     json::escaped(&mut out, name);
     out.extend_from_slice(b"\":\"");
-    exact(&mut out, head, message.users_own, value)?;
+    shown(&mut out, head, message, value).then_some(())?;
     Some((name, out, from + variable.len()))
 }
 
@@ -219,15 +252,15 @@ fn line_at(raw: &[u8], from: usize) -> Option<&[u8]> {
     text.get(..memmem::find(text, &CRLF).unwrap_or(text.len()))
 }
 
-/// Appends what shows `raw`, and a closing quote, if `raw` would be rebuilt from it.
-fn exact(out: &mut Vec<u8>, head: Head, users_own: bool, raw: &[u8]) -> Option<()> {
-    let form = if users_own { as_written(head.rule.form) } else { head.wire };
+/// Appends what shows `raw`, and a closing quote; says whether `raw` would be rebuilt from it.
+fn shown(out: &mut Vec<u8>, head: Head, message: &Message<'_, '_>, raw: &[u8]) -> bool {
+    let form = if message.users_own { as_written(head.rule.form) } else { head.wire };
     let shown = value::shown(form, raw).unwrap_or(Cow::Borrowed(raw));
-    std::str::from_utf8(&shown).ok()?;
-    if *value::rebuilt(head.wire, &shown) != *raw {
-        return None;
+    let is_utf8 = std::str::from_utf8(&shown).is_ok();
+    match is_utf8 {
+        true => json::escaped(out, &shown),
+        false => json::escaped(out, message.charset.decode_without_bom_handling(&shown).0.as_bytes()),
     }
-    json::escaped(out, &shown);
     out.push(b'"');
-    Some(())
+    is_utf8 && *value::rebuilt(head.wire, &shown) == *raw
 }
