@@ -176,7 +176,7 @@ impl Lane {
             Err(also_refused)
                 if also_refused.decision == Decision::Skip || also_refused.kind == FaultKind::Forbidden =>
             {
-                warn!(bus = self.bridge.name(), id = message.attributes.id(), %also_refused, "dead letter refused");
+                warn!(bus = self.bridge.name(), id = message.attributes().id(), %also_refused, "dead letter refused");
                 false
             }
             Err(again) => return Aside::Again(again),
@@ -184,7 +184,7 @@ impl Lane {
         error!(
             server = self.writer.server(),
             bus = self.bridge.name(),
-            id = message.attributes.id(),
+            id = message.attributes().id(),
             topic = message.topic.as_str(),
             bytes = message.body.len(),
             kept,
@@ -194,11 +194,11 @@ impl Lane {
         if kept {
             return Aside::Kept;
         }
-        let sequence = message.attributes.sequence().and_then(|digits| digits.parse().ok());
-        let own = message.attributes.kind() == GAP_TYPE;
+        let sequence = message.attributes().sequence().and_then(|digits| digits.parse().ok());
+        let own = message.attributes().kind() == GAP_TYPE;
         Aside::Lost(sequence.filter(|_| !own).map(|sequence| {
             // Told again after a crash, it is the same gap: it has the time of what it stands for.
-            let at = message.attributes.time().parse::<Timestamp>();
+            let at = message.attributes().time().parse::<Timestamp>();
             let at = at.map_or_else(|_| SystemTime::now(), SystemTime::from);
             let lost = Lost { first: sequence, last: sequence, from: at, until: at, reason: Reason::Dropped };
             self.metrics.gaps(lost.reason.as_str()).inc();

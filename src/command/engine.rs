@@ -240,7 +240,7 @@ impl Engine {
         let answer = unless_withdrawn(withdrawn, left, work).await;
         let Some(answer) = answer else { return };
         if let Err(fault) = handle.reply(&answer.message).await {
-            warn!(bus, %fault, id = answer.message.attributes.id(), "the reply could not be sent");
+            warn!(bus, %fault, id = answer.message.attributes().id(), "the reply could not be sent");
         }
         failpoint::hit("replied");
         let ended = match &answer.unreadable {

@@ -142,7 +142,7 @@ mod tests {
     async fn responses(spool: &Arc<Spool>) -> Vec<Message> {
         let batch = tokio::time::timeout(PATIENCE, spool.reader(0).batch(100, 1 << 20)).await;
         let mut messages = batch.expect("in time").expect("open").messages;
-        messages.retain(|message| message.attributes.correlation().is_some());
+        messages.retain(|message| message.attributes().correlation().is_some());
         messages
     }
 

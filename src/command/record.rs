@@ -118,5 +118,5 @@ impl Engine {
 }
 
 pub(super) fn sequence(message: &Message) -> Option<u64> {
-    message.attributes.sequence()?.parse().ok()
+    message.attributes().sequence()?.parse().ok()
 }

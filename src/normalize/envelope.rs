@@ -6,7 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use amibus_contract::{
-    Attribute, Attributes, ByteString, Bytes, Kind, Message, Places, TopicError, Topics,
+    Attribute, Attributes, Bytes, CallKey, Kind, Message, Places, TopicError, Topics,
     message::MAX_TOPIC_WORD_BYTES,
 };
 
@@ -86,32 +86,26 @@ impl Encoded {
             Some(server) if server == topics.server().as_bytes() => topics.topic(self.kind, name),
             _ => topics.topic_of(server_of(self.attribute(Attribute::Source, &body)), self.kind, name)?,
         };
-        Ok(Message { topic, key: self.key(&body), attributes: self.attributes(&body), body })
+        Ok(Message { topic, key: self.key(), attributes: self.attributes(&body), body })
     }
 
     fn own(&self, which: Own) -> Option<&str> {
         self.own.iter().find_map(|(own, text)| (*own == which).then_some(&**text))
     }
 
-    /// The key, sharing the memory of `body` where it can.
-    fn key(&self, body: &Bytes) -> ByteString {
-        match self.own(Own::Key) {
-            Some(text) => ByteString::from(text),
-            None => match body.get(self.key.0 as usize..self.key.1 as usize) {
-                Some(text) => ByteString::try_from(body.slice_ref(text)).unwrap_or_default(),
-                None => ByteString::new(),
-            },
-        }
+    fn key(&self) -> CallKey {
+        let (start, end) = self.key;
+        self.own(Own::Key).map_or(CallKey::Within(start, end), CallKey::from)
     }
 
-    fn attribute<'t>(&'t self, attribute: Attribute, body: &'t Bytes) -> &'t str {
+    fn attribute<'t>(&'t self, attribute: Attribute, body: &'t [u8]) -> &'t str {
         let place = self.places.of(attribute);
         self.own(Own::Attribute(attribute)).unwrap_or_else(|| text(body, (place.start, place.end)))
     }
 
-    fn attributes(&self, body: &Bytes) -> Attributes {
+    fn attributes(&self, body: &[u8]) -> Attributes {
         if self.own.iter().all(|(own, _)| *own == Own::Key) {
-            return Attributes::within(body.clone(), self.places);
+            return Attributes::within(self.places);
         }
         // One that is escaped in the body stands nowhere in it, so all are copied.
         Attributes::of(Attribute::ALL.map(|attribute| (attribute, self.attribute(attribute, body))))
@@ -141,13 +135,14 @@ pub(super) struct Head<'a> {
     pub(super) micros: u64,
 }
 
-/// Appends an envelope whose `data` is what `data` appends.
+/// Appends an envelope whose `data` is what `data` appends, `data_bytes` as far as is known.
 pub(super) fn write(
     profile: &Profile,
     head: &Head<'_>,
     stamp: &Stamp<'_>,
     Tools { clock, draft }: &mut Tools,
     out: &mut Vec<u8>,
+    data_bytes: usize,
     data: impl FnOnce(&mut Vec<u8>),
 ) -> Encoded {
     let server = profile.server.as_bytes();
@@ -211,10 +206,20 @@ pub(super) fn write(
     }
     writer.draft.write(*br#"","data":"#);
     let Writer { draft, out, places, own, .. } = writer;
+    reserve(out, draft.len() + data_bytes + 1);
     out.extend_from_slice(draft.text());
     data(out);
     out.push(b'}');
     Encoded { kind: head.kind, places, name, key, own }
+}
+
+/// Makes room; a new buffer gets just that, without having to grow.
+#[inline]
+fn reserve(out: &mut Vec<u8>, bytes: usize) {
+    match out.capacity() {
+        0 => *out = Vec::with_capacity(bytes),
+        _ => out.reserve(bytes),
+    }
 }
 
 /// What envelopes are written with.

@@ -50,9 +50,6 @@ use envelope::{Head, Tools};
 use lines::Lines;
 use pass::Memo;
 
-/// What an envelope is expected to need beside its `data`.
-const ENVELOPE_BYTES: usize = 384;
-
 /// What is the same for all messages of one server. Built once.
 #[derive(Clone, Debug)]
 pub struct Profile {
@@ -138,27 +135,17 @@ thread_local! {
 pub fn event(profile: &Profile, frame: Frame<'_>, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Encoded {
     MEMO.with_borrow_mut(|(memo, tools)| match memo.read(frame, profile.charset) {
         Some((ids, data)) => {
-            reserve(out, data.len() + ENVELOPE_BYTES);
-            envelope::write(profile, &head(frame, &ids, stamp), stamp, tools, out, |out| {
+            envelope::write(profile, &head(frame, &ids, stamp), stamp, tools, out, data.len(), |out| {
                 out.extend_from_slice(data)
             })
         }
         None => {
             let lines = Lines::of(frame);
-            out.reserve(2 * frame.raw().len() + ENVELOPE_BYTES);
+            let expected = 2 * frame.raw().len();
             let data = |out: &mut Vec<u8>| data::write(&lines, profile.charset, out);
-            envelope::write(profile, &head(frame, &lines.ids, stamp), stamp, tools, out, data)
+            envelope::write(profile, &head(frame, &lines.ids, stamp), stamp, tools, out, expected, data)
         }
     })
-}
-
-/// Makes room; a new buffer gets it without having to grow.
-#[inline]
-fn reserve(out: &mut Vec<u8>, bytes: usize) {
-    match out.capacity() {
-        0 => *out = Vec::with_capacity(bytes),
-        _ => out.reserve(bytes),
-    }
 }
 
 fn head<'b>(frame: Frame<'b>, ids: &CallIds<'b>, stamp: &Stamp<'_>) -> Head<'b> {
@@ -196,7 +183,9 @@ pub fn envelope(profile: &Profile, notice: &Notice<'_>, stamp: &Stamp<'_>, out: 
         micros: envelope::micros(stamp.received),
     };
     let data = |out: &mut Vec<u8>| out.extend_from_slice(notice.data);
-    MEMO.with_borrow_mut(|(_, tools)| envelope::write(profile, &head, stamp, tools, out, data))
+    MEMO.with_borrow_mut(|(_, tools)| {
+        envelope::write(profile, &head, stamp, tools, out, notice.data.len(), data)
+    })
 }
 
 /// Whether the table of field names has that one, as a number or as text.

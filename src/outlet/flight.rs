@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(flight.room(MESSAGES, before / 4), None, "no bytes left");
         flight.take(None, batch(4..6));
         assert_eq!(flight.room(MESSAGES, BYTES).map(|(messages, _)| messages), Some(1));
-        let ids: Vec<&str> = flight.messages().iter().map(|message| message.attributes.id()).collect();
+        let ids: Vec<&str> = flight.messages().iter().map(|message| message.attributes().id()).collect();
         assert_eq!(ids, ["pbx1:conformance:3", "pbx1:conformance:4", "pbx1:conformance:5"]);
         assert_eq!(flight.done(3, Fate::Published).1.len(), 3);
         assert!(flight.is_empty() && flight.bytes == 0 && flight.messages.capacity() == 0);

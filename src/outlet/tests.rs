@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use amibus_contract::{Attributes, BoxFuture, Bridge, Client, Inlet, Kind, Published, Reach, Scope};
+use amibus_contract::{BoxFuture, Bridge, Client, Inlet, Kind, Published, Reach, Scope};
 use tokio::{sync::watch, time::Instant};
 
 use super::*;
@@ -61,13 +61,13 @@ struct Scripted {
     is_held: watch::Receiver<bool>,
 }
 
-fn number(attributes: &Attributes) -> u64 {
-    attributes.sequence().and_then(|digits| digits.parse().ok()).expect("a number")
+fn number(message: &Message) -> u64 {
+    message.attributes().sequence().and_then(|digits| digits.parse().ok()).expect("a number")
 }
 
 fn told(message: &Message) -> Told {
-    if message.attributes.kind() != GAP_TYPE {
-        return Told::Record(number(&message.attributes));
+    if message.attributes().kind() != GAP_TYPE {
+        return Told::Record(number(message));
     }
     let body: serde_json::Value = serde_json::from_slice(&message.body).expect("JSON");
     let field = |name: &str| body["data"][name].as_u64().expect("a number");
@@ -90,7 +90,7 @@ impl Script {
     fn follows(&mut self, batch: &[Message]) -> bool {
         let is_asked = self.below(2) == 0;
         if is_asked {
-            let ids: Vec<String> = batch.iter().map(|message| message.attributes.id().to_owned()).collect();
+            let ids: Vec<String> = batch.iter().map(|message| message.attributes().id().to_owned()).collect();
             assert!(ids.starts_with(&self.on_way), "it does not begin with what is on its way");
             self.on_way = ids;
             self.followed += 1;
@@ -99,7 +99,7 @@ impl Script {
     }
 
     fn answer(&mut self, batch: &[Message], whole: bool) -> Published {
-        let ids: Vec<String> = batch.iter().map(|message| message.attributes.id().to_owned()).collect();
+        let ids: Vec<String> = batch.iter().map(|message| message.attributes().id().to_owned()).collect();
         assert!(ids.starts_with(&self.on_way), "it does not begin with what is on its way");
         assert!(!whole || self.on_way.is_empty(), "nothing is, after a fault");
         assert!(!batch.is_empty() && batch.len() <= BATCH_MESSAGES + 1, "{} messages", batch.len());
@@ -178,7 +178,7 @@ impl Outlet for Scripted {
         _: &'a Fault,
     ) -> BoxFuture<'a, Result<bool, Fault>> {
         let mut script = self.lock();
-        let number = number(&message.attributes);
+        let number = number(message);
         let answer = match script.below(4) {
             0 => Err(Fault::new(FaultKind::TimedOut, "scripted")),
             _ => Ok(number.is_multiple_of(2)),

@@ -177,7 +177,7 @@ impl Replay {
     }
 
     fn event(&mut self, server: &str, message: &Message, at: SystemTime) {
-        let number = numbered_id(message.attributes.id(), server).map(|(boot, number)| {
+        let number = numbered_id(message.attributes().id(), server).map(|(boot, number)| {
             if self.seen.boot.as_deref() != Some(boot) {
                 self.restart(Some(boot.to_owned()));
             }
@@ -270,6 +270,6 @@ fn stamp(message: &Message) -> Option<u64> {
     let near = data.get(..STAMP_WITHIN_BYTES).unwrap_or(data);
     let value = near.get(memchr::memmem::find(near, KEY)? + KEY.len()..)?;
     let stamp = micros(value.get(..memchr::memchr(b'"', value)?)?)?;
-    let time: Timestamp = message.attributes.time().parse().ok()?;
+    let time: Timestamp = message.attributes().time().parse().ok()?;
     (u64::try_from(time.as_microsecond()) == Ok(stamp)).then_some(stamp)
 }

@@ -239,7 +239,7 @@ fn what_amibus_says_itself() {
     );
     assert_eq!(normalize::read(&out).as_ref(), Ok(&encoded));
     let message = encoded.message("ami", Bytes::from(out)).expect("a valid topic");
-    assert_eq!(message.attributes.correlation(), Some("order \"8812\""));
+    assert_eq!(message.attributes().correlation(), Some("order \"8812\""));
     assert_eq!(message.topic.as_str(), "ami.response.pbx1.Originate");
 }
 
@@ -252,8 +252,8 @@ fn a_message_for_the_bus_shares_the_body() {
     let (encoded, body) = encode(&wire("Event: Hangup\nUniqueid: 1.2\nLinkedid: 1.1"));
     let message = message_of(&encoded, body.clone());
     assert_eq!(message.topic.as_str(), "my.ami.event.pbx1.Hangup");
-    assert_eq!(&*message.key, "1.1");
-    let attributes: Vec<_> = message.attributes.iter().collect();
+    assert_eq!(message.key(), "1.1");
+    let attributes: Vec<_> = message.attributes().iter().collect();
     assert_eq!(
         attributes,
         [
@@ -268,7 +268,7 @@ fn a_message_for_the_bus_shares_the_body() {
     );
     let inside = message.body.as_ptr_range();
     for shared in
-        [&*message.key, message.attributes.id(), message.attributes.kind(), message.attributes.time()]
+        [message.key(), message.attributes().id(), message.attributes().kind(), message.attributes().time()]
     {
         assert!(inside.contains(&shared.as_ptr()), "{shared} was copied");
     }

@@ -96,7 +96,7 @@ fn send(
     body: &[u8],
     headers: OwnedHeaders,
 ) -> io::Result<()> {
-    let record = BaseRecord::to(message.topic.class()).key(&*message.key).payload(body).headers(headers);
+    let record = BaseRecord::to(message.topic.class()).key(message.key()).payload(body).headers(headers);
     let mut result = producer.send(record);
     loop {
         match result {
@@ -112,7 +112,7 @@ fn send(
 
 fn headers(message: &Message) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new();
-    for (name, value) in message.attributes.iter() {
+    for (name, value) in message.attributes().iter() {
         headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
     }
     headers.insert(Header { key: "content-type", value: Some("application/cloudevents+json") })

@@ -59,9 +59,9 @@ async fn connect(address: &str) -> io::Result<async_nats::Client> {
 fn parts(message: Message) -> (String, HeaderMap, Bytes) {
     let mut headers = HeaderMap::new();
     headers.insert("content-type", "application/cloudevents+json");
-    for (name, value) in message.attributes.iter() {
+    for (name, value) in message.attributes().iter() {
         headers.insert(format!("ce-{name}"), value);
     }
-    headers.insert("Nats-Msg-Id", message.attributes.id());
+    headers.insert("Nats-Msg-Id", message.attributes().id());
     (message.topic.as_str().to_owned(), headers, message.body)
 }

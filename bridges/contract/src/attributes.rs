@@ -62,17 +62,19 @@ impl Places {
     }
 }
 
-/// The attributes of a message; each is in the body too. Cheap to clone: they share one memory.
-#[derive(Clone, Default)]
+/// The attributes of a message. Most often they are places in its body, and count no reference to that; so it takes the
+/// message to read them: [`Message::attributes`](crate::Message::attributes).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
-    text: Bytes,
+    /// The text that they stand in, where that is not the body.
+    own: Option<Bytes>,
     places: Places,
 }
 
 impl Attributes {
-    /// The attributes that stand at these places of `text`. One whose place is not UTF-8 within the text is not there.
-    pub fn within(text: Bytes, places: Places) -> Self {
-        Self { text, places }
+    /// The attributes that stand at these places of the body. One whose place is not UTF-8 within the body is not there.
+    pub fn within(places: Places) -> Self {
+        Self { own: None, places }
     }
 
     /// With attributes of these values, which are copied. An empty value is none.
@@ -86,7 +88,7 @@ impl Attributes {
                 places = places.with(attribute, start..end);
             }
         }
-        Self { text: text.into(), places }
+        Self { own: Some(text.into()), places }
     }
 
     /// Without that one.
@@ -94,55 +96,69 @@ impl Attributes {
         self.places = self.places.with(attribute, 0..0);
     }
 
+    /// To be read, in a message with that body.
+    pub fn shown<'t>(&'t self, body: &'t [u8]) -> Shown<'t> {
+        Shown { text: self.own.as_deref().unwrap_or(body), places: &self.places }
+    }
+}
+
+/// The attributes of a message, to be read; each is in the body too.
+#[derive(Clone, Copy)]
+pub struct Shown<'t> {
+    text: &'t [u8],
+    places: &'t Places,
+}
+
+impl<'t> Shown<'t> {
     /// The value of an attribute, if it is there.
-    pub fn get(&self, attribute: Attribute) -> Option<&str> {
+    pub fn get(self, attribute: Attribute) -> Option<&'t str> {
         let &(start, end) = self.places.0.get(attribute as usize)?;
         let value = self.text.get(start as usize..end as usize).filter(|value| !value.is_empty())?;
         std::str::from_utf8(value).ok()
     }
 
     /// [`Attribute::Id`], which every message of amibus has.
-    pub fn id(&self) -> &str {
+    pub fn id(self) -> &'t str {
         self.get(Attribute::Id).unwrap_or_default()
     }
 
     /// [`Attribute::Type`], which every message of amibus has.
-    pub fn kind(&self) -> &str {
+    pub fn kind(self) -> &'t str {
         self.get(Attribute::Type).unwrap_or_default()
     }
 
     /// [`Attribute::Time`], which every message of amibus has.
-    pub fn time(&self) -> &str {
+    pub fn time(self) -> &'t str {
         self.get(Attribute::Time).unwrap_or_default()
     }
 
     /// [`Attribute::Sequence`].
-    pub fn sequence(&self) -> Option<&str> {
+    pub fn sequence(self) -> Option<&'t str> {
         self.get(Attribute::Sequence)
     }
 
     /// [`Attribute::Correlation`].
-    pub fn correlation(&self) -> Option<&str> {
+    pub fn correlation(self) -> Option<&'t str> {
         self.get(Attribute::Correlation)
     }
 
     /// The attributes by their CloudEvents names, `specversion` first; a bus puts its own prefix before each
     /// (`ce-` in NATS, `ce_` in Kafka).
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let there = |attribute: Attribute| Some((attribute.as_str(), self.get(attribute)?));
+    pub fn iter(self) -> impl Iterator<Item = (&'static str, &'t str)> {
+        let there = move |attribute: Attribute| Some((attribute.as_str(), self.get(attribute)?));
         std::iter::once(("specversion", "1.0")).chain(Attribute::ALL.into_iter().filter_map(there))
     }
 }
 
-impl PartialEq for Attributes {
+impl PartialEq for Shown<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.iter().eq(other.iter())
     }
 }
 
-impl Eq for Attributes {}
+impl Eq for Shown<'_> {}
 
-impl fmt::Debug for Attributes {
+impl fmt::Debug for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
@@ -157,9 +173,10 @@ mod tests {
         for (at, attribute) in Attribute::ALL.into_iter().enumerate() {
             assert_eq!(attribute as usize, at);
             let attributes = Attributes::of([(attribute, "v\u{e4}lue")]);
-            let all: Vec<_> = attributes.iter().collect();
+            let shown = attributes.shown(b"another text");
+            let all: Vec<_> = shown.iter().collect();
             assert_eq!(all, [("specversion", "1.0"), (attribute.as_str(), "v\u{e4}lue")]);
-            assert_eq!(attributes.get(attribute), Some("v\u{e4}lue"));
+            assert_eq!(shown.get(attribute), Some("v\u{e4}lue"));
         }
     }
 
@@ -168,20 +185,20 @@ mod tests {
         let copied =
             Attributes::of([(Attribute::Time, "then"), (Attribute::Id, "1:2"), (Attribute::Sequence, "")]);
         let places = Places::default().with(Attribute::Id, 1..4).with(Attribute::Time, 5..9);
-        let mut shared =
-            Attributes::within(Bytes::from_static(b"<1:2,then>"), places.with(Attribute::Source, 9..10));
-        assert_ne!(shared, copied);
+        let mut shared = Attributes::within(places.with(Attribute::Source, 9..10));
+        let body = b"<1:2,then>";
+        assert_ne!(shared.shown(body), copied.shown(body));
         shared.remove(Attribute::Source);
-        assert_eq!(shared, copied);
-        assert_eq!((shared.id(), shared.time(), shared.kind(), shared.sequence()), ("1:2", "then", "", None));
+        let shown = shared.shown(body);
+        assert_eq!(shown, copied.shown(b""));
+        assert_eq!((shown.id(), shown.time(), shown.kind(), shown.sequence()), ("1:2", "then", "", None));
     }
 
     #[test]
     fn a_place_without_text_is_none() {
-        let text = Bytes::from_static(b"abc\xff");
         for place in [2..4, 3..9, 9..12, Range { start: 2, end: 1 }, 1..1] {
-            let attributes = Attributes::within(text.clone(), Places::default().with(Attribute::Id, place));
-            assert_eq!(attributes.get(Attribute::Id), None);
+            let attributes = Attributes::within(Places::default().with(Attribute::Id, place));
+            assert_eq!(attributes.shown(b"abc\xff").get(Attribute::Id), None);
         }
     }
 }

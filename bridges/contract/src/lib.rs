@@ -29,12 +29,12 @@ use std::{future::Future, pin::Pin, sync::Arc};
 pub use bytes::Bytes;
 pub use bytestring::ByteString;
 
-pub use attributes::{Attribute, Attributes, Places};
+pub use attributes::{Attribute, Attributes, Places, Shown};
 pub use claims::Claims;
 pub use client::{Client, Delivery, Feed, Posted, Replies};
 pub use fault::{Decision, Fault, FaultKind};
 pub use inlet::{Begin, Handle, Inlet, Rejection, Request, Scope};
-pub use message::{Kind, Message, Topic, TopicError, Topics};
+pub use message::{CallKey, Kind, Message, Topic, TopicError, Topics};
 pub use outlet::{Outlet, Published, Reach};
 pub use settings::{Context, Key, KeyKind, Plug, Problem, Value, Values};
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::Attributes;
+use crate::{Attributes, Shown};
 
 /// The longest server name, action or event name in a topic, in bytes.
 pub const MAX_TOPIC_WORD_BYTES: usize = 128;
@@ -238,11 +238,54 @@ pub struct Message {
     /// Where it goes.
     pub topic: Topic,
     /// The call key: order is kept among messages of one key.
-    pub key: ByteString,
-    /// What a bus shows as headers.
+    pub key: CallKey,
+    /// What a bus shows as headers; [`Message::attributes`] reads them.
     pub attributes: Attributes,
     /// The CloudEvent in structured JSON.
     pub body: Bytes,
+}
+
+/// Where a message's call key is. [`Message::key`] gives the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallKey {
+    /// It stands in the body, from the one byte to before the other. This counts no reference to the body.
+    Within(u32, u32),
+    /// A text of its own.
+    Own(ByteString),
+}
+
+impl<T: Into<ByteString>> From<T> for CallKey {
+    fn from(text: T) -> Self {
+        Self::Own(text.into())
+    }
+}
+
+impl Message {
+    /// What a bus shows as headers.
+    pub fn attributes(&self) -> Shown<'_> {
+        self.attributes.shown(&self.body)
+    }
+
+    /// The call key; a place that is not UTF-8 within the body is none.
+    pub fn key(&self) -> &str {
+        match &self.key {
+            CallKey::Own(text) => text,
+            CallKey::Within(start, end) => {
+                let text = self.body.get(*start as usize..*end as usize).unwrap_or_default();
+                std::str::from_utf8(text).unwrap_or_default()
+            }
+        }
+    }
+
+    /// The same, sharing the memory of the body where it can.
+    pub fn shared_key(&self) -> ByteString {
+        match &self.key {
+            CallKey::Own(text) => text.clone(),
+            CallKey::Within(..) => {
+                ByteString::try_from(self.body.slice_ref(self.key().as_bytes())).unwrap_or_default()
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -278,5 +321,25 @@ mod tests {
             assert!(check_server(bad).is_err(), "{bad:?}");
         }
         assert!(check_prefix("a.b-c_D").is_ok() && check_server("0pbx-1").is_ok());
+    }
+
+    #[test]
+    fn a_key_is_found_in_its_body() {
+        let topic = Topic::new("ami", Kind::Event, "pbx1", "Hangup").expect("valid");
+        let body = Bytes::from_static(b"{\"k\":\"1.1\xFF\"}");
+        let message = |key: CallKey| {
+            let attributes = Attributes::default();
+            Message { topic: topic.clone(), key, attributes, body: body.clone() }
+        };
+        for (key, text) in [
+            (CallKey::Within(6, 9), "1.1"),
+            (CallKey::Within(6, 10), ""),
+            (CallKey::Within(6, 99), ""),
+            (CallKey::Within(9, 6), ""),
+            (CallKey::from("1.2"), "1.2"),
+        ] {
+            let message = message(key);
+            assert_eq!((message.key(), &*message.shared_key()), (text, text));
+        }
     }
 }

@@ -216,7 +216,7 @@ impl KafkaHandle {
         if let Some(correlation) = &self.words.correlation {
             headers = record::with(headers, CORRELATION, correlation.as_slice());
         }
-        let key = Some(str::as_bytes(&response.key));
+        let key = Some(str::as_bytes(response.key()));
         let partition = self.words.reply_partition;
         self.hub.post.store(Letter { topic, partition, key, body: &response.body, headers }).await?;
         Ok(Reach::Stored)

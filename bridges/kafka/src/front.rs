@@ -130,7 +130,7 @@ impl Generation {
         for (taken, message) in messages.iter().take(CHUNK_RECORDS).enumerate() {
             let ticket = Box::new(Ticket { reports: reports.clone(), index: first + taken });
             let record = BaseRecord::with_opaque_to(message.topic.class(), ticket)
-                .key(&*message.key)
+                .key(message.key())
                 .payload(&message.body[..])
                 .headers(record::headers(message));
             match self.producer.send(record) {

@@ -26,7 +26,7 @@ pub(crate) async fn refused_by_bus(hub: &Hub, message: &Message, cause: &Fault) 
     let headers = reason(record::headers(message), cause.kind.as_str(), &cause.message);
     let headers = record::with(headers, "kafka_dlt-original-topic", message.topic.class());
     let body = record::remains(message, cause);
-    let key = Some(str::as_bytes(&message.key));
+    let key = Some(str::as_bytes(message.key()));
     hub.post.store(Letter { topic: &topic, partition: None, key, body: &body, headers }).await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ const HEADERS: usize = 16;
 pub(crate) fn headers(message: &Message) -> OwnedHeaders {
     let mut name = String::with_capacity(24);
     let mut headers = OwnedHeaders::new_with_capacity(HEADERS);
-    for (attribute, value) in message.attributes.iter() {
+    for (attribute, value) in message.attributes().iter() {
         name.clear();
         name.push_str("ce_");
         name.push_str(attribute);
@@ -50,7 +50,7 @@ pub(crate) fn remains(message: &Message, cause: &Fault) -> Vec<u8> {
         return message.body.to_vec();
     }
     let mut body = String::from("{");
-    for (name, value) in message.attributes.iter() {
+    for (name, value) in message.attributes().iter() {
         body.push_str(&format!("\"{name}\":"));
         quote(value, &mut body);
         body.push(',');

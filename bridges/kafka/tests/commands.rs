@@ -97,7 +97,7 @@ async fn a_reply_goes_where_spring_asks_for_it() {
     let reply = rig.watch(&[&replies]).next(SEEN_WITHIN).await.expect("a reply");
     assert_eq!((reply.partition, reply.header("kafka_correlationId")), (3, Some(&correlation[..])));
     assert_eq!(reply.body, response.body);
-    assert_eq!(reply.text("ce_correlationid"), response.attributes.correlation());
+    assert_eq!(reply.text("ce_correlationid"), response.attributes().correlation());
     assert_eq!(reply.text("content-type"), Some("application/cloudevents+json"));
 }
 

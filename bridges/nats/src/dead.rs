@@ -10,9 +10,9 @@ const MAX_HEAD_BYTES: usize = 1024;
 /// Of a message that the bus refused.
 pub(crate) fn message(message: &Message, cause: &Fault) -> Bytes {
     json!({
-        "id": message.attributes.id(),
+        "id": message.attributes().id(),
         "topic": message.topic.as_str(),
-        "key": &*message.key,
+        "key": message.key(),
         "cause": { "code": cause.kind.as_str(), "message": cause.message },
         "size": message.body.len(),
         "head": head(&message.body),

@@ -119,7 +119,7 @@ fn concerned(window: &Window, said: &str, batch: &[Message], first: usize) -> Ve
 }
 
 fn ends(messages: &[Message]) -> Option<(String, String)> {
-    let id = |message: &Message| message.attributes.id().to_owned();
+    let id = |message: &Message| message.attributes().id().to_owned();
     messages.first().map(id).zip(messages.last().map(id))
 }
 

@@ -59,7 +59,7 @@ impl Handle for Asked {
             if self.request.message.reply.is_none() {
                 return Ok(Reach::Sent);
             }
-            let headers = headers::of_attributes(&response.attributes);
+            let headers = headers::of_attributes(response.attributes());
             let reply = self.request.respond_with_headers(Ok(response.body.clone()), headers);
             self.way.read(async { Ok(reply.await?) }).await?;
             Ok(Reach::Sent)
@@ -172,7 +172,7 @@ impl Handle for Kept {
     fn reply<'a>(&'a mut self, response: &'a Message) -> BoxFuture<'a, Result<Reach, Fault>> {
         Box::pin(async move {
             let Some(subject) = self.reply_to.clone() else { return Ok(Reach::Sent) };
-            let headers = headers::of_attributes(&response.attributes);
+            let headers = headers::of_attributes(response.attributes());
             let client = self.way.dialled.client.clone();
             let reply = client.publish_with_headers(subject, headers, response.body.clone());
             self.way.read(async { Ok(reply.await?) }).await?;

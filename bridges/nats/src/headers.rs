@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use amibus_contract::{Attribute, Attributes, Message};
+use amibus_contract::{Attribute, Message, Shown};
 use async_nats::{
     HeaderMap,
     header::{HeaderName, HeaderValue, IntoHeaderName, NATS_MESSAGE_ID},
@@ -40,7 +40,7 @@ static FORM: LazyLock<HeaderMap> = LazyLock::new(|| {
 
 /// The headers of `message`.
 pub(crate) fn of(message: &Message) -> HeaderMap {
-    let attributes = &message.attributes;
+    let attributes = message.attributes();
     let has_all = ALWAYS.iter().all(|attribute| attributes.get(*attribute).is_some());
     let mut headers = if has_all { FORM.clone() } else { constant() };
     fill(&mut headers, attributes);
@@ -49,7 +49,7 @@ pub(crate) fn of(message: &Message) -> HeaderMap {
 }
 
 /// The headers of a reply: it is not kept, and so needs no id of JetStream's.
-pub(crate) fn of_attributes(attributes: &Attributes) -> HeaderMap {
+pub(crate) fn of_attributes(attributes: Shown<'_>) -> HeaderMap {
     let mut headers = constant();
     fill(&mut headers, attributes);
     headers
@@ -62,7 +62,7 @@ fn constant() -> HeaderMap {
     headers
 }
 
-fn fill(headers: &mut HeaderMap, attributes: &Attributes) {
+fn fill(headers: &mut HeaderMap, attributes: Shown<'_>) {
     for (attribute, name) in &SPELLED {
         if let Some(value) = attributes.get(*attribute) {
             put(headers, name.clone(), value);
@@ -87,7 +87,7 @@ pub(crate) fn find<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a
 
 #[cfg(test)]
 mod tests {
-    use amibus_contract::{Kind, conformance};
+    use amibus_contract::{Attributes, Kind, conformance};
 
     use super::*;
 

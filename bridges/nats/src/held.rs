@@ -59,7 +59,7 @@ impl Held {
     /// Whether the stream has this message.
     pub(crate) fn has(&mut self, message: &Message) -> bool {
         let Some(sequence) = sequence(message).filter(|_| !self.ids.is_empty()) else { return false };
-        let has = self.ids.contains(&(sequence, message.attributes.id().to_string()));
+        let has = self.ids.contains(&(sequence, message.attributes().id().to_string()));
         self.met |= has;
         has
     }
@@ -87,7 +87,7 @@ impl Held {
 
     /// The stream confirmed this message.
     pub(crate) fn keep(&mut self, message: &Message) {
-        let id = message.attributes.id();
+        let id = message.attributes().id();
         if let Some(sequence) = sequence(message).filter(|_| id.len() <= MAX_ID_BYTES) {
             self.insert((sequence, id.to_owned()));
         }
@@ -146,7 +146,7 @@ impl Held {
 
 /// A message's number in its log.
 pub(crate) fn sequence(message: &Message) -> Option<u64> {
-    message.attributes.sequence()?.parse().ok().filter(|number| *number < DEAD)
+    message.attributes().sequence()?.parse().ok().filter(|number| *number < DEAD)
 }
 
 /// The same, of one that was read.
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn an_id_counts_only_where_amibus_would_have_put_it() {
         let wanted = message(7);
-        let id = wanted.attributes.id();
+        let id = wanted.attributes().id();
         for (subject, number) in [
             ("ami.command.pbx1.Test", "7"),
             ("ami.request.pbx1.Test", "7"),

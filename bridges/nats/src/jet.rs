@@ -163,7 +163,7 @@ impl JetOutlet {
     async fn fly(&mut self, mut flight: Flight, batch: &[Message], known: usize, whole: bool) -> Published {
         self.held.pass(batch);
         let first = flight.window.safe();
-        flight.window.offer(batch.iter().skip(known).map(|message| message.key.clone()));
+        flight.window.offer(batch.iter().skip(known).map(Message::shared_key));
         let enough = if whole { batch.len() } else { batch.len().div_ceil(2) };
         loop {
             if let Err(fault) = self.hub.open() {
@@ -221,7 +221,7 @@ impl JetOutlet {
     async fn set_aside(&mut self, message: &Message, cause: &Fault) -> Result<bool, Fault> {
         let (line, context) = self.ready().await?;
         let subject = subjects::dead(&message.topic);
-        let id = format!("dead:{}", message.attributes.id());
+        let id = format!("dead:{}", message.attributes().id());
         if self.held.has_dead(&id) {
             return Ok(true);
         }

@@ -28,9 +28,9 @@ pub(crate) fn assert_exactly_once_in_order(held: &[(String, String)], sent: &[Me
     assert_eq!(held.len(), sent.len(), "as many as were sent");
     let mut last: BTreeMap<&str, usize> = BTreeMap::new();
     for message in sent {
-        let id: &str = message.attributes.id();
+        let id: &str = message.attributes().id();
         let at = *position.get(id).unwrap_or_else(|| panic!("{id} is lost"));
-        if let Some(before) = last.insert(&message.key, at) {
+        if let Some(before) = last.insert(message.key(), at) {
             assert!(before < at, "{id} is stored before its predecessor");
         }
     }
@@ -62,7 +62,7 @@ async fn a_killed_server_costs_nothing_and_mixes_nothing_up() {
         let held = stream_holds(&client, EVENTS, &format!("{PREFIX}.event.>")).await;
         assert_exactly_once_in_order(&held, &messages);
         if per_key.is_none() {
-            let sent: Vec<&str> = messages.iter().map(|message| message.attributes.id()).collect();
+            let sent: Vec<&str> = messages.iter().map(|message| message.attributes().id()).collect();
             assert!(
                 held.iter().map(|(id, _)| id.as_str()).eq(sent),
                 "a server that stands alone keeps the whole order"

@@ -83,7 +83,7 @@ async fn a_full_flight_whose_server_is_killed_costs_nothing_and_mixes_nothing_up
         let held = held(&rig).await;
         assert_exactly_once_in_order(&held, &messages);
         if per_key.is_none() {
-            let sent = messages.iter().map(|message| message.attributes.id());
+            let sent = messages.iter().map(|message| message.attributes().id());
             assert!(held.iter().map(|(id, _)| id.as_str()).eq(sent), "the whole order");
         }
         bridge.close(Duration::from_secs(1)).await;
@@ -107,7 +107,7 @@ async fn messages_refused_for_good_amid_a_flight_are_set_aside_and_the_others_ke
         // The first, one that follows a flight, and two close together.
         let refused = [0, 1_700, 3_100, 3_103];
         for n in refused {
-            messages[n] = event(first + n, &messages[n].key, 4_000);
+            messages[n] = event(first + n, &messages[n].shared_key(), 4_000);
         }
         let met = slide(&mut *outlet, &messages, |_| {}).await;
         assert!(met.parts > 0);

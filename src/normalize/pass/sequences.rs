@@ -411,8 +411,8 @@ fn event_is_the_same(raw: &[u8], with: &Stamped) -> Result<(), TestCaseError> {
     let topics = Topics::new("ami", &with.server).expect("valid");
     let message = encoded.message_in(&topics, body.into()).expect("valid");
     prop_assert_eq!(message.topic.as_str(), format!("ami.event.{}.{word}", with.server));
-    prop_assert_eq!(&*message.key, key);
-    let told: Vec<_> = message.attributes.iter().map(|(name, value)| (name, value.to_owned())).collect();
+    prop_assert_eq!(message.key(), key);
+    let told: Vec<_> = message.attributes().iter().map(|(name, value)| (name, value.to_owned())).collect();
     let mut expected = vec![
         ("specversion", "1.0".to_owned()),
         ("id", id),

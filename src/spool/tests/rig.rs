@@ -35,7 +35,7 @@ pub(super) fn message(body: Bytes) -> Option<Message> {
 }
 
 pub(super) fn number(message: &Message) -> u64 {
-    message.attributes.sequence().and_then(|text| text.parse().ok()).expect("a number")
+    message.attributes().sequence().and_then(|text| text.parse().ok()).expect("a number")
 }
 
 pub(super) fn decode() -> Decode {

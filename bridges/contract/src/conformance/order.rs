@@ -55,12 +55,12 @@ pub async fn headers_keys_and_ids_arrive(rig: &dyn Rig) {
         let whole = one.topic == sent.topic.as_str();
         assert!(whole || one.topic == sent.topic.class(), "{} went to {}", sent.topic.as_str(), one.topic);
         if let Some(key) = &one.key {
-            assert_eq!(*key, *sent.key);
+            assert_eq!(*key, *sent.key());
         }
         if !rig.abilities().headers {
             continue;
         }
-        for (name, value) in sent.attributes.iter() {
+        for (name, value) in sent.attributes().iter() {
             let spelled = one
                 .headers
                 .iter()

@@ -138,6 +138,6 @@ impl KafkaOutlet {
 }
 
 fn ends(messages: &[Message]) -> Option<(String, String)> {
-    let id = |message: &Message| message.attributes.id().to_owned();
+    let id = |message: &Message| message.attributes().id().to_owned();
     messages.first().map(id).zip(messages.last().map(id))
 }
