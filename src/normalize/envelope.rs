@@ -79,7 +79,7 @@ impl Encoded {
     /// # Errors
     /// When the server's name in the body cannot be in a topic.
     pub fn message_in(&self, topics: &Topics, body: Bytes) -> Result<Message, TopicError> {
-        let name = text(&body, self.name);
+        let name = body.get(self.name.0 as usize..self.name.1 as usize).unwrap_or_default();
         let source = self.places.of(Attribute::Source);
         let source = body.get(source.start as usize..source.end as usize).unwrap_or_default();
         let topic = match source.strip_prefix(SOURCE.as_bytes()) {

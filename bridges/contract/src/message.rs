@@ -70,29 +70,30 @@ impl Topic {
     pub fn new(prefix: &str, kind: Kind, server: &str, name: &str) -> Result<Self, TopicError> {
         check_prefix(prefix)?;
         check_server(server)?;
-        Ok(Self::of_checked(prefix, kind, server, name))
+        Ok(Self::of_checked(prefix, kind, server, name.as_bytes()))
     }
 
-    fn of_checked(prefix: &str, kind: Kind, server: &str, name: &str) -> Self {
+    fn of_checked(prefix: &str, kind: Kind, server: &str, name: &[u8]) -> Self {
         Self::behind(&begin(prefix, kind, server), prefix, kind, server, name)
     }
 
     /// The topic that begins so, which ends in a dot.
-    fn behind(begin: &str, prefix: &str, kind: Kind, server: &str, name: &str) -> Self {
-        let mut text = String::with_capacity(begin.len() + name.len().clamp(1, MAX_TOPIC_WORD_BYTES));
-        text.push_str(begin);
-        match name.len() <= MAX_TOPIC_WORD_BYTES && !name.is_empty() && name.bytes().all(is_safe) {
-            true => text.push_str(name),
-            false if name.is_empty() => text.push('_'),
+    fn behind(begin: &str, prefix: &str, kind: Kind, server: &str, name: &[u8]) -> Self {
+        let mut text = Vec::with_capacity(begin.len() + name.len().clamp(1, MAX_TOPIC_WORD_BYTES));
+        text.extend_from_slice(begin.as_bytes());
+        match name.len() <= MAX_TOPIC_WORD_BYTES && !name.is_empty() && name.iter().all(|byte| is_safe(*byte)) {
+            true => text.extend_from_slice(name),
+            false if name.is_empty() => text.push(b'_'),
             false => {
-                let word = |c: char| if u8::try_from(c).is_ok_and(is_safe) { c } else { '_' };
-                text.extend(name.chars().take(MAX_TOPIC_WORD_BYTES).map(word));
+                let word = |c: char| u8::try_from(c).ok().filter(|byte| is_safe(*byte)).unwrap_or(b'_');
+                text.extend(String::from_utf8_lossy(name).chars().take(MAX_TOPIC_WORD_BYTES).map(word));
             }
         }
         Self {
             prefix_bytes: u16::try_from(prefix.len()).unwrap_or(u16::MAX),
             server_bytes: u16::try_from(server.len()).unwrap_or(u16::MAX),
-            text: text.into(),
+            // All of it is ASCII.
+            text: ByteString::try_from(Bytes::from(text)).unwrap_or_default(),
             kind,
         }
     }
@@ -182,8 +183,8 @@ impl Topics {
         &self.server
     }
 
-    /// One of them, as [`Topic::new`] builds it.
-    pub fn topic(&self, kind: Kind, name: &str) -> Topic {
+    /// One of them, as [`Topic::new`] builds it; `name` should be UTF-8.
+    pub fn topic(&self, kind: Kind, name: &[u8]) -> Topic {
         match kind {
             Kind::Event => Topic::behind(&self.events, &self.prefix, kind, &self.server, name),
             _ => Topic::of_checked(&self.prefix, kind, &self.server, name),
@@ -194,7 +195,7 @@ impl Topics {
     ///
     /// # Errors
     /// When that server's name does not have the form that the contract gives.
-    pub fn topic_of(&self, server: &str, kind: Kind, name: &str) -> Result<Topic, TopicError> {
+    pub fn topic_of(&self, server: &str, kind: Kind, name: &[u8]) -> Result<Topic, TopicError> {
         if server == self.server {
             return Ok(self.topic(kind, name));
         }
