@@ -81,7 +81,8 @@ impl Topic {
     fn behind(begin: &str, prefix: &str, kind: Kind, server: &str, name: &[u8]) -> Self {
         let mut text = Vec::with_capacity(begin.len() + name.len().clamp(1, MAX_TOPIC_WORD_BYTES));
         text.extend_from_slice(begin.as_bytes());
-        match name.len() <= MAX_TOPIC_WORD_BYTES && !name.is_empty() && name.iter().all(|byte| is_safe(*byte)) {
+        match name.len() <= MAX_TOPIC_WORD_BYTES && !name.is_empty() && name.iter().all(|byte| is_safe(*byte))
+        {
             true => text.extend_from_slice(name),
             false if name.is_empty() => text.push(b'_'),
             false => {
@@ -183,7 +184,7 @@ impl Topics {
         &self.server
     }
 
-    /// One of them, as [`Topic::new`] builds it; `name` should be UTF-8.
+    /// One of them, as [`Topic::new`] builds it. What is not UTF-8 in `name` becomes `_` too.
     pub fn topic(&self, kind: Kind, name: &[u8]) -> Topic {
         match kind {
             Kind::Event => Topic::behind(&self.events, &self.prefix, kind, &self.server, name),
@@ -242,7 +243,7 @@ pub struct Message {
     pub key: CallKey,
     /// What a bus shows as headers; [`Message::attributes`] reads them.
     pub attributes: Attributes,
-    /// The CloudEvent in structured JSON.
+    /// The CloudEvent in structured JSON. Key and attributes may be places in it: another body needs others.
     pub body: Bytes,
 }
 
