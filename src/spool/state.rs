@@ -28,7 +28,7 @@ struct Cached {
 }
 
 impl Cached {
-    /// A body is written into a buffer that is about twice as large.
+    /// A body may lie in a buffer twice as large: where its length was not known when it was begun.
     fn bytes(&self) -> usize {
         2 * self.message.body.len() + MESSAGE_OVERHEAD_BYTES
     }
