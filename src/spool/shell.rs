@@ -136,9 +136,9 @@ impl<F: Filesystem + Clone> Spool<F> {
     }
 
     /// Whether more is appended than the disk takes: half of what may wait to be written (`Options::buffer_bytes`) does.
-    /// Beyond the whole the oldest is lost.
+    /// Beyond the whole the oldest is lost. Not while the disk refuses writes: to append more slowly helps nothing then.
     pub fn is_behind(&self) -> bool {
-        self.engine.lock().pending.is_half_full()
+        self.engine.lock().is_behind()
     }
 
     /// Counts an event that was read and that a filter leaves out.

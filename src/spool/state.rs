@@ -312,6 +312,11 @@ impl State {
         done.min(self.keep_from)
     }
 
+    /// See [`Spool::is_behind`](super::Spool::is_behind).
+    pub(super) fn is_behind(&self) -> bool {
+        self.failing.is_none() && self.pending.is_half_full()
+    }
+
     pub(super) fn backlog(&self, lane: usize) -> Backlog {
         let Some(one) = self.lanes.get(lane) else { return Backlog::default() };
         let waiting = one.in_flight() + (self.end - one.next);

@@ -69,7 +69,7 @@ fn kafka_is_away_for_long() {
 /// Time from the source to the consumer, in microseconds.
 struct Lag {
     median: i64,
-    /// That of the second in the middle: one moment at which the machine stood still is nobody's fault.
+    /// Of four seconds in five, no worse than this: one moment at which the machine stood still is nobody's fault.
     p99: i64,
     /// The p99 of all of them.
     worst: i64,
@@ -85,7 +85,7 @@ impl Lag {
         };
         let mut p99s: Vec<i64> = messages.chunks_exact(rate).map(|second| of(second, 99)).collect();
         p99s.sort_unstable();
-        let p99 = *p99s.get(p99s.len() / 2).expect("a second of events");
+        let p99 = *p99s.get(p99s.len() * 4 / 5).expect("a second of events");
         Self { median: of(messages, 50), p99, worst: of(messages, 99) }
     }
 }

@@ -234,7 +234,8 @@ pub fn check_server(server: &str) -> Result<(), TopicError> {
     }
 }
 
-/// One message, encoded and ready: cloning shares its memory.
+/// One message, encoded and ready: cloning shares its memory. Two are equal if key and attributes stand in the same way too, within
+/// the body or by themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Where it goes.

@@ -68,7 +68,7 @@ fn what_is_long_fits() {
     let mut memo = Memo::new();
     let mut usual = |raw: &[u8]| takes(&mut memo, raw).unwrap_or_else(|error| panic!("{error}"));
     for bytes in [MAX_BYTES - 16, MAX_BYTES - 3, MAX_BYTES - 2, MAX_BYTES, 2 * MAX_BYTES] {
-        for fill in [&b"x"[..], b"\x01", b"\""] {
+        for fill in [&b"x"[..], b"\x01", b"\"", b"\xE9"] {
             let raw: Vec<u8> =
                 b"Event: X\r\nMine: ".iter().chain(fill.iter().cycle()).take(bytes).copied().collect();
             assert_eq!(usual(&raw), bytes + 2 < MAX_BYTES, "{bytes} bytes");

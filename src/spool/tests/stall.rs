@@ -263,6 +263,23 @@ fn on_a_full_disk_it_starts_with_the_one_segment_that_it_has() {
 }
 
 #[test]
+fn a_disk_that_refuses_does_not_slow_down_what_is_read() {
+    let fs = Model::new(1);
+    let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
+    let is_behind = |rig: &Rig| rig.engine.lock().is_behind();
+    fs.set_free(Some(0));
+    for salt in 0..100 {
+        rig.append(salt, 400);
+    }
+    assert!(is_behind(&rig), "it is not known yet that it refuses");
+    assert!(matches!(rig.engine.write_step(&mut rig.log), Wrote::Failed));
+    assert!(!is_behind(&rig), "nothing is gained by waiting");
+    fs.set_free(None);
+    rig.write();
+    assert!(!is_behind(&rig) && rig.engine.lock().pending.is_empty());
+}
+
+#[test]
 fn on_a_full_disk_with_nothing_to_give_events_go_out_from_memory() {
     let fs = Model::new(1);
     let mut rig = Rig::open(&fs, small(), &BUSES, 1).expect("alive");
