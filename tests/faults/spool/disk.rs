@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -25,7 +26,6 @@ const PAD_BYTES: usize = 4096;
 const TOO_MANY: usize = 64 * MIB / PAD_BYTES;
 /// How long that may take.
 const DROP_WITHIN: Duration = Duration::from_secs(120);
-const GOES_ON_WITHIN: Duration = Duration::from_secs(15);
 
 #[test]
 fn spool_the_disk_is_full_for_a_while() {
@@ -50,7 +50,9 @@ fn spool_the_disk_is_full_for_a_while() {
             rig.wait("more events than memory holds", DROP_WITHIN, |rig| rig.stored()[0] > full + TOO_MANY);
         }
         let [before, _] = rig.stored();
-        rig.wait("publishing to go on with a full disk", GOES_ON_WITHIN, |rig| rig.stored()[0] > before);
+        thread::sleep(Duration::from_secs(1));
+        let [after, _] = rig.stored();
+        assert!(after > before, "with a full disk publishing goes on");
         disk.empty();
         brokers.wire(Which::Kafka).mend();
         rig.wait_for_progress();

@@ -39,11 +39,8 @@ fn never_above_a_limit_while_other_groups_and_actions_go_on() {
     assert!(rig.witness.most_live("a") <= at_once, "{} at once", rig.witness.most_live("a"));
     assert!(rig.witness.most_live("b") <= 2, "{} at once", rig.witness.most_live("b"));
     in_time(&rig.witness.begins("a"), f64::from(extent.per_second), 1.0);
-    // The calls take some 12 s: a Ping behind them would take seconds. One may wait for a disk that syncs.
-    let took = pings.took();
-    let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
-    assert!(median < Duration::from_millis(500), "a Ping took {median:?}");
-    assert!(slowest < Duration::from_secs(4), "a Ping took {slowest:?}");
+    let slowest = pings.slowest();
+    assert!(slowest < Duration::from_secs(1), "a Ping took {slowest:?}");
 }
 
 #[test]
