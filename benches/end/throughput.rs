@@ -27,6 +27,15 @@ struct Run {
     peak_megabytes: f64,
     /// What the consumer got.
     bytes: f64,
+    /// How many events came in the place (of Kafka, the partition) where most did: the same keys go to the same ones.
+    most: u64,
+}
+
+impl Run {
+    /// Whether both published the same.
+    fn is_like(&self, other: &Self) -> bool {
+        (other.bytes / self.bytes - 1.0).abs() < SAME && self.most == other.most
+    }
 }
 
 /// Something of each process that a run has. Where there is no amibus the source is the publisher; without a server of its own
@@ -91,10 +100,12 @@ pub(crate) async fn all(options: &Options) -> io::Result<Sheet> {
 fn add(sheet: &mut Sheet, bus: Bus, events: u64, raw: io::Result<Run>, ours: io::Result<Run>) {
     let (events, millions, name) = (events as f64, events as f64 / 1e6, bus.name());
     let (raw, ours) = match (raw, ours) {
-        (Ok(raw), Ok(ours)) if (raw.bytes / ours.bytes - 1.0).abs() < SAME => (raw, ours),
+        (Ok(raw), Ok(ours)) if ours.is_like(&raw) => (raw, ours),
         (Ok(raw), Ok(ours)) => {
-            let text =
-                format!("{name}: {} bytes came of amibus, {} of the raw publisher", ours.bytes, raw.bytes);
+            let text = format!(
+                "{name}: {} bytes came of amibus, {} of the raw publisher; at most {} and {} events in one place",
+                ours.bytes, raw.bytes, ours.most, raw.most
+            );
             return sheet.void(text);
         }
         (raw, ours) => {
@@ -106,15 +117,15 @@ fn add(sheet: &mut Sheet, bus: Bus, events: u64, raw: io::Result<Run>, ours: io:
             return;
         }
     };
-    for (row, run) in [(name.to_owned(), &ours), (format!("{name} raw"), &raw)] {
+    for (row, run, is_raw) in [(name.to_owned(), &ours, false), (format!("{name} raw"), &raw, true)] {
         let cores = thread::available_parallelism().map_or(f64::NAN, |cores| cores.get() as f64);
         let mut add = |figure, digits, sample| sheet.add(&row, figure, digits, sample);
         add("events/s", 0, events / run.seconds);
         add("ratio", 2, raw.seconds / run.seconds);
         // The source is what publishes where amibus is not.
-        let (publisher, simulator) = match run.used.amibus {
-            0.0 => (run.used.source, 0.0),
-            amibus => (amibus, run.used.source),
+        let (publisher, simulator) = match is_raw {
+            true => (run.used.source, 0.0),
+            false => (run.used.amibus, run.used.source),
         };
         add("CPU s/M", 2, publisher / millions);
         add("simulator s/M", 2, simulator / millions);
@@ -168,13 +179,14 @@ async fn run(
     let before = processes.seconds();
     let began = Instant::now();
     source.tell("go")?;
-    let bytes = consumer.numbers("whole", WHOLE)?;
+    let came = consumer.numbers("whole", WHOLE)?;
     let seconds = began.elapsed().as_secs_f64();
     let run = Run {
         seconds,
         used: processes.seconds().since(before),
         peak_megabytes: peak_megabytes(processes.amibus.unwrap_or_else(|| source.pid())),
-        bytes: bytes.first().copied().unwrap_or_default() as f64,
+        bytes: came.first().copied().unwrap_or_default() as f64,
+        most: came.get(1).copied().unwrap_or_default(),
     };
     drop((consumer, source));
     amibus.stop();

@@ -19,7 +19,7 @@ pub(crate) trait Sink: Send {
 }
 
 /// `consume count|trace|any|first BUS ADDRESS PREFIX COUNT [FILE]`: says `ready`, and then, once everything came, `whole
-/// BYTES` or what was wrong (count), `done` when the file is written (trace), how many came every moment (any), or
+/// BYTES MOST` or what was wrong (count), `done` when the file is written (trace), how many came every moment (any), or
 /// when the first came (first).
 pub(crate) async fn run(
     kind: &str,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use amibus_contract::Message;
+use amibus_contract::{Message, Topic};
 use bytes::Bytes;
 use rdkafka::{
     ClientConfig, ClientContext,
@@ -20,7 +20,7 @@ use rdkafka::{
     producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
 };
 
-use super::{Pace, apart};
+use super::Pace;
 use crate::child::{say, told};
 
 /// The wait for room in the producer's queue, and for the last reports.
@@ -68,18 +68,11 @@ pub(crate) fn run(address: &str, messages: Vec<Message>, pace: &mut Pace) -> io:
     let reports = Reports { stored: Arc::clone(&stored), failed: Arc::clone(&failed) };
     let producer = ThreadedProducer::from_config_and_context(&config, reports).map_err(io::Error::other)?;
     let count = messages.len() as u64;
-    let messages: Vec<(Message, Bytes, OwnedHeaders)> = messages
-        .into_iter()
-        .map(|message| {
-            let headers = headers(&message);
-            let (message, body) = apart(message);
-            (message, body, headers)
-        })
-        .collect();
+    let messages: Vec<Ready> = messages.into_iter().map(Ready::new).collect();
     say("ready")?;
     told()?;
-    for (message, body, headers) in messages {
-        send(&producer, &message, &pace.due(body), headers)?;
+    for Ready { topic, key, body, headers } in messages {
+        send(&producer, &topic, &key, &pace.due(body), headers)?;
     }
     while stored.load(Ordering::Relaxed) + failed.load(Ordering::Relaxed) < count {
         thread::sleep(PAUSE);
@@ -90,13 +83,29 @@ pub(crate) fn run(address: &str, messages: Vec<Message>, pace: &mut Pace) -> io:
     }
 }
 
+/// A record that is ready. The key is a place in the message's body, which goes apart from it.
+struct Ready {
+    topic: Topic,
+    key: String,
+    body: Bytes,
+    headers: OwnedHeaders,
+}
+
+impl Ready {
+    fn new(message: Message) -> Self {
+        let (key, headers) = (message.key().to_owned(), headers(&message));
+        Self { key, headers, topic: message.topic, body: message.body }
+    }
+}
+
 fn send(
     producer: &ThreadedProducer<Reports>,
-    message: &Message,
+    topic: &Topic,
+    key: &str,
     body: &[u8],
     headers: OwnedHeaders,
 ) -> io::Result<()> {
-    let record = BaseRecord::to(message.topic.class()).key(message.key()).payload(body).headers(headers);
+    let record = BaseRecord::to(topic.class()).key(key).payload(body).headers(headers);
     let mut result = producer.send(record);
     loop {
         match result {

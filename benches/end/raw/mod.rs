@@ -7,7 +7,6 @@ mod zeromq;
 
 use std::io;
 
-use amibus_contract::Message;
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
@@ -72,12 +71,6 @@ impl Pace {
         }
         stamped.freeze()
     }
-}
-
-/// A message of which the body is taken out, for [`Pace::due`].
-fn apart(mut message: Message) -> (Message, Bytes) {
-    let body = std::mem::take(&mut message.body);
-    (message, body)
 }
 
 /// Everything is there; waits until it may begin.

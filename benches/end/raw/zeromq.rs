@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::task::yield_now;
 use zeromq::{Socket as _, SocketRecv as _, SocketSend as _, XPubSocket, ZmqMessage};
 
-use super::{Pace, apart, ready};
+use super::{Pace, ready};
 use crate::child::say;
 
 /// After how many messages the engine's tasks get their turn, as in amibus.
@@ -32,8 +32,7 @@ pub(crate) async fn run(address: &str, messages: Vec<Message>, pace: &mut Pace) 
 }
 
 fn frames(message: Message) -> io::Result<ZmqMessage> {
-    let (message, body) = apart(message);
-    whole(vec![message.topic.text().into_bytes(), body])
+    whole(vec![message.topic.text().into_bytes(), message.body])
 }
 
 fn due(message: ZmqMessage, pace: &mut Pace) -> io::Result<ZmqMessage> {
