@@ -16,7 +16,7 @@ use crate::{
 
 const EVENTS: u64 = 200_000;
 const EVENTS_SHORT: u64 = 20_000;
-const REPEATS: usize = 5;
+const REPEATS: usize = 9;
 /// Two publishers send the same if their bytes differ by less than this part; times and numbers have other digits.
 const SAME: f64 = 0.02;
 

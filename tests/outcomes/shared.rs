@@ -216,14 +216,9 @@ async fn what_leaves_no_evidence_is_unknown_to_both() {
     {
         let asked = pair.one.ask(kept(body));
         tokio::pin!(asked);
-        let sent = async {
-            while pair.one.shown("gone").is_none_or(|entry| entry.state != "sending") {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
         tokio::select! {
             _ = &mut asked => panic!("it was answered while Asterisk stood still"),
-            () = sent => {}
+            () = pair.one.until_state("gone", "sending") => {}
         }
     }
     let told = pair.two.ask(kept(body)).await.response;
