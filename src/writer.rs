@@ -106,6 +106,7 @@ impl Writer {
         self.message(&encoded, body)
     }
 
+    #[inline(always)]
     fn message(&self, encoded: &Encoded, body: Vec<u8>) -> Message {
         let message = encoded.message_in(&self.topics, body.into());
         message.expect("prefix and server were checked when the writer was made")

@@ -78,6 +78,7 @@ impl Encoded {
     ///
     /// # Errors
     /// When the server's name in the body cannot be in a topic.
+    #[inline(always)]
     pub fn message_in(&self, topics: &Topics, body: Bytes) -> Result<Message, TopicError> {
         let name = body.get(self.name.0 as usize..self.name.1 as usize).unwrap_or_default();
         let source = self.places.of(Attribute::Source);
@@ -147,7 +148,8 @@ pub(super) fn write(
 ) -> Encoded {
     let server = profile.server.as_bytes();
     let draft = Draft::new(draft);
-    let mut writer = Writer { out, before: 0, draft, places: Places::default(), own: Vec::new() };
+    let mut own = Vec::new();
+    let mut writer = Writer { out, before: 0, draft, places: Places::default(), own: &mut own };
     let sequence = Digits::of(stamp.sequence);
     writer.draft.write(*br#"{"specversion":"1.0","id":""#);
     let at = writer.position();
@@ -205,7 +207,7 @@ pub(super) fn write(
         writer.text(Own::Attribute(Attribute::Correlation), correlation);
     }
     writer.draft.write(*br#"","data":"#);
-    let Writer { draft, out, places, own, .. } = writer;
+    let Writer { draft, out, places, .. } = writer;
     reserve(out, draft.len() + data_bytes + 1);
     out.extend_from_slice(draft.text());
     data(out);
@@ -242,7 +244,7 @@ struct Writer<'o, 'm> {
     /// What follows those.
     draft: Draft<'m>,
     places: Places,
-    own: Vec<(Own, Box<str>)>,
+    own: &'o mut Vec<(Own, Box<str>)>,
 }
 
 impl Writer<'_, '_> {

@@ -81,8 +81,9 @@ impl Topic {
     fn behind(begin: &str, prefix: &str, kind: Kind, server: &str, name: &[u8]) -> Self {
         let mut text = Vec::with_capacity(begin.len() + name.len().clamp(1, MAX_TOPIC_WORD_BYTES));
         text.extend_from_slice(begin.as_bytes());
-        match name.len() <= MAX_TOPIC_WORD_BYTES && !name.is_empty() && name.iter().all(|byte| is_safe(*byte))
-        {
+        let fits = (1..=MAX_TOPIC_WORD_BYTES).contains(&name.len());
+        // Without a branch for each byte.
+        match fits && name.iter().fold(true, |safe, byte| safe & is_safe(*byte)) {
             true => text.extend_from_slice(name),
             false if name.is_empty() => text.push(b'_'),
             false => {

@@ -39,49 +39,59 @@ pub(super) fn run<'b>(
     let mut place = from;
     // What is borrowed for the loop alone stays in registers.
     data.lend(|data| {
-        while place.at < message.source.end {
-            let guessed = names.after(place.last).and_then(|id| table.listed(id));
-            let name = match guessed.filter(|name| message.source.begins(place.at, &name.line)) {
-                Some(name) => name,
-                None => match search(message, place.at, table) {
-                    Some(name) => {
-                        names.learn(place.last, name.rule.id);
-                        name
-                    }
-                    None => return place,
-                },
-            };
-            let Rule { id, form, role } = name.rule;
-            if name.special_in & message.bits != 0 || names.has(id) {
-                return place;
-            }
-            let (begin, key, value) = (data.len(), name.own_key, place.at + name.line.len());
-            data.put(&name.member);
-            let end = match form {
-                Form::Text => string(message, key, value, data, block::not_plain),
-                Form::Number => number(message, key, value, data),
-                Form::Escaped => string(message, key, value, data, escapable),
-                Form::Words => words(message, key, value, data),
-                Form::Variables => {
-                    let head = Head { line: place.at, value, key, rule: name.rule, wire: form };
-                    data.lend(|data| {
-                        variables(message, head, data, |at| message.source.begins(at, &name.line))
-                    })
-                }
-                Form::RawVariables | Form::Url => None,
-            };
-            let Some(end) = end else { return place };
-            if role != Role::None
-                && message.is_event
-                && let Some(value) = message.raw.get(value..end)
-            {
-                ids.see(role, value);
-            }
-            names.see(id, begin);
-            place = Place { at: end + CRLF.len(), last: id };
+        while place.at < message.source.end
+            && let Some(next) = line(message, place, data, table, names, ids)
+        {
+            place = next;
         }
         place
     })
+}
+
+/// Writes one such line, and gives where the next one begins.
+#[inline(always)]
+fn line<'b>(
+    message: &Message<'b, '_>,
+    Place { at, last }: Place,
+    data: &mut Draft<'_>,
+    table: &Table,
+    names: &mut Names,
+    ids: &mut CallIds<'b>,
+) -> Option<Place> {
+    let guessed = names.after(last).and_then(|id| table.listed(id));
+    let name = match guessed.filter(|name| message.source.begins(at, &name.line)) {
+        Some(name) => name,
+        None => {
+            let name = search(message, at, table)?;
+            names.learn(last, name.rule.id);
+            name
+        }
+    };
+    let Rule { id, form, role } = name.rule;
+    if name.special_in & message.bits != 0 || names.has(id) {
+        return None;
+    }
+    let (begin, key, value) = (data.len(), name.own_key, at + name.line.len());
+    data.put(&name.member);
+    let end = match form {
+        Form::Text => string(message, key, value, data, block::not_plain)?,
+        Form::Number => number(message, key, value, data)?,
+        Form::Escaped => string(message, key, value, data, escapable)?,
+        Form::Words => words(message, key, value, data)?,
+        Form::Variables => {
+            let head = Head { line: at, value, key, rule: name.rule, wire: form };
+            data.lend(|data| variables(message, head, data, |at| message.source.begins(at, &name.line)))?
+        }
+        Form::RawVariables | Form::Url => return None,
+    };
+    if role != Role::None
+        && message.is_event
+        && let Some(value) = message.raw.get(value..end)
+    {
+        ids.see(role, value);
+    }
+    names.see(id, begin);
+    Some(Place { at: end + CRLF.len(), last: id })
 }
 
 /// The name of the line that begins there, if the table has it.
