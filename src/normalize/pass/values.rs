@@ -41,14 +41,12 @@ pub(super) fn copy(
         }
         (at, ahead) = (at + BLOCK, ahead + BLOCK);
         if at - from >= LONG_BYTES {
-            let plain = long(source, at, data, ahead, &which);
-            (at, ahead) = (at + plain, ahead + plain);
+            return at + long(source, at, data, ahead, &which);
         }
     }
 }
 
-/// Writes what stands at `from` as long as none of its bytes is one that `which` tells, by several blocks at once; gives
-/// how many bytes that were.
+/// The same by several blocks at once; gives how many bytes stand before the one that `which` tells.
 #[cold]
 #[inline(never)]
 fn long(
@@ -64,7 +62,7 @@ fn long(
         data.put_at(ahead + bytes, blocks);
         let found = blocks.as_chunks().0.iter().fold(0, |found, block| found | which(Block::new(*block)));
         if found != 0 {
-            return bytes;
+            return bytes + block::before(&blocks, which);
         }
         bytes += blocks.len();
     }
