@@ -39,10 +39,6 @@ const RETRY_MAX_MS: u64 = 5_000;
 /// The wait after a fault that a person must mend.
 const RETRY_STOPPED: Duration = Duration::from_secs(30);
 
-/// At most so many messages are on their way of a lane that catches up beside other buses: these share the processors with it,
-/// and what they are given live is not to wait for it.
-const CATCHING_UP_MESSAGES: usize = 1024;
-
 /// The type of what announces a loss.
 const GAP_TYPE: &str = "ami.link.gap";
 
@@ -62,8 +58,6 @@ pub struct Lane {
     pub batch_bytes: usize,
     /// What all lanes of the bus may hold together.
     pub budget: Arc<Budget>,
-    /// Whether there are other buses.
-    pub has_company: bool,
     /// What is counted of the lane.
     pub metrics: LaneMetrics,
     /// What is counted of the bus.
@@ -93,7 +87,7 @@ impl Lane {
     /// Takes what there is beside what is on its way, which does not wait for more; where nothing is, waits for the first.
     /// Answers whether there ever will be something.
     async fn take(&self, reader: &mut Reader, flight: &mut Flight, share: &mut Share) -> bool {
-        if let Some((messages, bytes)) = flight.room(self.most_messages(), self.batch_bytes) {
+        if let Some((messages, bytes)) = flight.room(self.batch_messages, self.batch_bytes) {
             let bytes = share.ask(flight.bytes(), bytes);
             let taken = match (flight.is_empty(), bytes) {
                 (true, bytes) => match reader.batch_now(messages, bytes).await {
@@ -121,15 +115,6 @@ impl Lane {
             share.keep(flight.bytes());
         }
         true
-    }
-
-    /// How many messages may be on their way now.
-    fn most_messages(&self) -> usize {
-        let is_behind = || self.spool.backlog(self.number).waiting > self.batch_messages as u64;
-        match self.has_company && self.batch_messages > CATCHING_UP_MESSAGES && is_behind() {
-            true => CATCHING_UP_MESSAGES,
-            false => self.batch_messages,
-        }
     }
 
     /// Publishes of what there is until a good part is done with, or something is wrong.

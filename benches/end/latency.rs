@@ -42,6 +42,10 @@ async fn one(sheet: &mut Sheet, (bus, server): (Bus, &Server), repeat: &str, loa
     let ours = rig::through_amibus(bus, server, &format!("ami{rate}x{repeat}"), load).await;
     let row = format!("{}, {rate}/s", bus.name());
     match (raw, ours) {
+        (Ok(raw), Ok((ours, _))) if raw.most_in_one_place() != ours.most_in_one_place() => {
+            let [raw, ours] = [raw, ours].map(|trace| trace.most_in_one_place());
+            sheet.void(format!("{row}: {ours} events of amibus in one place, {raw} of the raw publisher"));
+        }
         (Ok(raw), Ok((ours, _))) => {
             let (raw, ours) = (waits(&raw), waits(&ours));
             let names = ["p50", "p99", "p99.9"].into_iter().zip(ours);

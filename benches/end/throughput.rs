@@ -179,14 +179,16 @@ async fn run(
     let before = processes.seconds();
     let began = Instant::now();
     source.tell("go")?;
-    let came = consumer.numbers("whole", WHOLE)?;
+    let &[bytes, most] = consumer.numbers("whole", WHOLE)?.as_slice() else {
+        return Err(io::Error::other("the consumer does not say what came"));
+    };
     let seconds = began.elapsed().as_secs_f64();
     let run = Run {
         seconds,
         used: processes.seconds().since(before),
         peak_megabytes: peak_megabytes(processes.amibus.unwrap_or_else(|| source.pid())),
-        bytes: came.first().copied().unwrap_or_default() as f64,
-        most: came.get(1).copied().unwrap_or_default(),
+        bytes: bytes as f64,
+        most,
     };
     drop((consumer, source));
     amibus.stop();

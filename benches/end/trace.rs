@@ -113,6 +113,13 @@ impl Trace {
         if came == sum { Ok(()) } else { void("other events came than were sent".to_owned()) }
     }
 
+    /// How many came in the place where most did: of the same events, the same number.
+    pub(crate) fn most_in_one_place(&self) -> u64 {
+        let mut places = HashMap::new();
+        self.arrivals.iter().for_each(|one| *places.entry(one.place).or_default() += 1);
+        places.into_values().max().unwrap_or(0)
+    }
+
     /// Milliseconds from sending to arriving at these parts of all that were sent in `within`, least first.
     pub(crate) fn latency<const N: usize>(&self, within: Range<u64>, parts: [f64; N]) -> [f64; N] {
         let mut waits: Vec<u64> = self

@@ -106,8 +106,7 @@ pub(crate) const KEYS: &[Key] = &[
         KeyKind::Integer { min: 1, max: MAX_BATCH_MESSAGES },
         "8192",
         "How many messages of a server are offered at once, those that are on their way included. They fall to the \
-         topic's partitions, and each request holds those of one: few make small requests, which cost the most. While a \
-         server catches up beside other buses, at most 1024.",
+         topic's partitions, and each request holds those of one: few make small requests, which cost the most.",
     ),
     Key::with_default("batch_bytes", KeyKind::Size, "8MiB", "How many bytes are offered at once, likewise."),
     Key::with_default(

@@ -145,8 +145,7 @@ pub const KEYS: &[Key] = &[
         "batch_messages",
         KeyKind::Integer { min: 1, max: MAX_BATCH_MESSAGES as i64 },
         "1024",
-        "How many messages are offered at once, those that are on their way included. While a server catches up beside other \
-         buses, at most 1024.",
+        "How many messages are offered at once, those that are on their way included.",
     ),
     Key::with_default("batch_bytes", KeyKind::Size, "1MiB", "How many bytes are offered at once, likewise."),
     Key::with_default(

@@ -55,7 +55,7 @@ pub(crate) const KEYS: &[Key] = &[
         "batch_messages",
         KeyKind::Integer { min: 1, max: 100_000 },
         "1024",
-        "How many messages are published at once, at most; while a server catches up beside other buses, 1024.",
+        "How many messages are published at once, at most.",
     ),
     Key::with_default(
         "batch_bytes",

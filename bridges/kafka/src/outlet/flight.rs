@@ -15,10 +15,6 @@ use crate::{
     reports::{Reports, Wanted},
 };
 
-/// More is asked for once one of so many parts of what is on its way is stored: the more there is of each partition, the fewer
-/// requests it takes.
-const TOLD_PARTS: usize = 8;
-
 /// What is on its way.
 pub(crate) struct Flight {
     pub(super) generation: Arc<Generation>,
@@ -63,7 +59,7 @@ impl KafkaOutlet {
         flight.sent += sent;
         let (offered, on_way) = (before.len() + rest.len(), before.len() + sent);
         let ends_here = halt.is_some() || !are_known || offered == 0;
-        let wanted = flight.told + if ends_here { on_way } else { offered.div_ceil(TOLD_PARTS) };
+        let wanted = flight.told + if ends_here { on_way } else { offered.div_ceil(2) };
         let stored = timeout_at(deadline, flight.reports.wait(Wanted::Stored(wanted)));
         let in_time = tokio::select! {
             biased;
