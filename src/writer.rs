@@ -106,6 +106,7 @@ impl Writer {
         self.message(&encoded, body)
     }
 
+    // Inline, as what it calls: a message is not copied on its way out then.
     #[inline(always)]
     fn message(&self, encoded: &Encoded, body: Vec<u8>) -> Message {
         let message = encoded.message_in(&self.topics, body.into());

@@ -48,7 +48,7 @@ pub(super) fn run<'b>(
     })
 }
 
-/// Writes one such line, and gives where the next one begins.
+/// Writes one such line, and gives where the next one begins; `None` where it is none: the draft is as it was then.
 #[inline(always)]
 fn line<'b>(
     message: &Message<'b, '_>,
