@@ -1,11 +1,11 @@
-//! The work on the files, in steps that the threads take in turn and tests take one by one.
+//! The work on the files, in steps that [`turns`](super::turns) are made of and tests take one by one.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Instant, SystemTime},
 };
 
 use tokio::sync::Notify;
@@ -14,11 +14,13 @@ use tracing::{error, info, warn};
 use super::{
     fs::{Disk, Filesystem},
     lane::Lane,
-    ledger::{Ledger, LedgerFile},
+    ledger::{Ledger, LedgerFile, Slot},
     log::{Log, Segment, Unsynced},
     options::Options,
     pending::Chunk,
+    pool::Caller,
     state::{RESERVE_MAX, RESERVE_MIN, RESERVE_TIMES, State},
+    together::Shared,
 };
 
 /// What everybody who works on one spool shares.
@@ -31,10 +33,12 @@ pub(super) struct Engine<F: Filesystem> {
     pub(super) origin: u64,
     pub(super) boot: [u8; 16],
     pub(super) state: Mutex<State>,
-    /// Tells the writer that there is something to write.
-    pub(super) work: Condvar,
-    /// Tells the keeper that a ledger is wanted, and whoever finishes that a thread has ended.
-    pub(super) keep: Condvar,
+    /// Who writes, once there is somebody.
+    pub(super) writer: OnceLock<Caller>,
+    /// Who syncs and keeps the ledger, likewise.
+    pub(super) keeper: OnceLock<Caller>,
+    /// Tells whoever finishes that everything has ended.
+    pub(super) over: Condvar,
     pub(super) ready: Vec<Notify>,
     /// Tells those who wait for their records to be written.
     pub(super) passed: Notify,
@@ -57,8 +61,9 @@ impl Engine<Disk> {
             origin: 0,
             boot: [0; 16],
             state: Mutex::new(state),
-            work: Condvar::new(),
-            keep: Condvar::new(),
+            writer: OnceLock::new(),
+            keeper: OnceLock::new(),
+            over: Condvar::new(),
             ready: Vec::new(),
             passed: Notify::new(),
             unsynced: Mutex::new(Unsynced::nothing()),
@@ -93,6 +98,16 @@ impl<F: Filesystem + Clone> Engine<F> {
         *self.file_lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// There is something to write.
+    pub(super) fn call_writer(&self) {
+        self.writer.get().into_iter().for_each(Caller::call);
+    }
+
+    /// A ledger is wanted, or the writer has ended.
+    pub(super) fn call_keeper(&self) {
+        self.keeper.get().into_iter().for_each(Caller::call);
+    }
+
     pub(super) fn wake_lanes(&self) {
         self.ready.iter().for_each(Notify::notify_one);
         self.passed.notify_waiters();
@@ -113,7 +128,7 @@ impl<F: Filesystem + Clone> Engine<F> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).join(log.take_unsynced());
         let mut state = self.lock();
         self.list(&mut state, log);
-        let wrote = match written {
+        let (wrote, wanted) = match written {
             Ok(()) => {
                 state.written = chunk.end;
                 state.pending.written(chunk);
@@ -121,23 +136,26 @@ impl<F: Filesystem + Clone> Engine<F> {
                     info!(dir = %self.dir.display(), "the spool is written again");
                     state.degraded = false;
                 }
-                if state.ledger_is_wanted() {
-                    self.keep.notify_all();
-                }
-                Wrote::Chunk
+                (Wrote::Chunk, state.ledger_is_wanted())
             }
-            Err(failed) => {
-                state.pending.failed();
-                if state.failing.replace(failed.to_string()).is_none() {
-                    error!(dir = %self.dir.display(), error = %failed, "cannot write the spool; events are in memory only");
-                    self.keep.notify_all();
-                }
-                Wrote::Failed
-            }
+            Err(failed) => (Wrote::Failed, self.failed(&mut state, &failed.to_string())),
         };
         drop(state);
+        if wanted {
+            self.call_keeper();
+        }
         self.wake_lanes();
         wrote
+    }
+
+    /// A write has failed; says whether the ledger should say so at once.
+    pub(super) fn failed(&self, state: &mut State, why: &str) -> bool {
+        state.pending.failed();
+        let is_first = state.failing.replace(why.to_owned()).is_none();
+        if is_first {
+            error!(dir = %self.dir.display(), error = why, "cannot write the spool; events are in memory only");
+        }
+        is_first
     }
 
     /// What the ledger and the mark say all along.
@@ -220,6 +238,14 @@ impl<F: Filesystem + Clone> Engine<F> {
     /// Stores the cursors, if they have moved, and whatever else the next start must know. `last` says that nobody
     /// will write or read any more.
     pub(super) fn store_step(&self, keeper: &mut Keeper<F>, last: bool) -> io::Result<()> {
+        let begun = self.begin_store(keeper, last)?;
+        let synced = begun.slot.as_ref().map_or(Ok(()), |(slot, _)| self.fs.sync(&slot.file));
+        self.end_store(keeper, begun, &synced);
+        synced
+    }
+
+    /// Writes what is to be stored.
+    fn begin_store(&self, keeper: &Keeper<F>, last: bool) -> io::Result<Stored<F>> {
         let synced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         let (ledger, failing, stored) = {
             let state = self.lock();
@@ -241,27 +267,50 @@ impl<F: Filesystem + Clone> Engine<F> {
                 && state.ahead == [ledger.ahead; 2];
             (ledger, failing, stored)
         };
-        if !stored || ledger != keeper.last {
-            let slot = keeper.file.store(ledger.clone()).inspect_err(|_| {
-                // Either slot may say so by now.
-                self.lock().ahead.iter_mut().for_each(|ahead| *ahead &= ledger.ahead);
-            })?;
-            let mut state = self.lock();
-            if let Some(ahead) = state.ahead.get_mut(slot) {
-                *ahead = ledger.ahead;
+        if stored && ledger == keeper.last {
+            return Ok(Stored { slot: None, failing });
+        }
+        match keeper.file.begin(ledger.clone()) {
+            Ok(slot) => Ok(Stored { slot: Some((slot, ledger)), failing }),
+            Err(error) => {
+                self.may_not_say(&ledger);
+                Err(error)
             }
-            if let Some(reserved) = state.reserved.get_mut(slot) {
-                *reserved = ledger.reserved;
-            }
-            for (name, lane) in self.names.iter().zip(&mut state.lanes) {
-                if let (Some(stored), Some(cursor)) = (lane.stored.get_mut(slot), ledger.cursors.get(name)) {
-                    *stored = *cursor;
+        }
+    }
+
+    /// A slot may say so by now or not.
+    fn may_not_say(&self, ledger: &Ledger) {
+        self.lock().ahead.iter_mut().for_each(|ahead| *ahead &= ledger.ahead);
+    }
+
+    /// What was written for it is durable, or that failed.
+    fn end_store(&self, keeper: &mut Keeper<F>, begun: Stored<F>, synced: &io::Result<()>) {
+        let Stored { slot, failing } = begun;
+        match slot {
+            Some((_, ledger)) if synced.is_err() => return self.may_not_say(&ledger),
+            None => {}
+            Some((slot, ledger)) => {
+                let slot = keeper.file.stored(&slot);
+                let mut state = self.lock();
+                if let Some(ahead) = state.ahead.get_mut(slot) {
+                    *ahead = ledger.ahead;
                 }
+                if let Some(reserved) = state.reserved.get_mut(slot) {
+                    *reserved = ledger.reserved;
+                }
+                for (name, lane) in self.names.iter().zip(&mut state.lanes) {
+                    if let (Some(stored), Some(cursor)) =
+                        (lane.stored.get_mut(slot), ledger.cursors.get(name))
+                    {
+                        *stored = *cursor;
+                    }
+                }
+                keeper.last = ledger;
+                drop(state);
+                // Some may have waited for numbers.
+                self.wake_lanes();
             }
-            keeper.last = ledger;
-            drop(state);
-            // Some may have waited for numbers.
-            self.wake_lanes();
         }
         if failing {
             let mut state = self.lock();
@@ -269,18 +318,80 @@ impl<F: Filesystem + Clone> Engine<F> {
             drop(state);
             self.wake_lanes();
         }
-        Ok(())
     }
 
     /// Makes durable what was written.
     pub(super) fn sync_step(&self) -> io::Result<()> {
-        let unsynced = || self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
-        let job = std::mem::replace(&mut *unsynced(), Unsynced::nothing());
+        let job = self.take_unsynced();
         if job.is_empty() {
             return Ok(());
         }
-        job.sync(&self.fs).inspect_err(|_| unsynced().join(job))
+        job.sync(&self.fs).inspect_err(|_| self.give_back(job))
     }
+
+    fn take_unsynced(&self) -> Unsynced<F> {
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *unsynced, Unsynced::nothing())
+    }
+
+    fn give_back(&self, job: Unsynced<F>) {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).join(job);
+    }
+
+    /// Begins what [`Self::sync_step`] does, and [`Self::store_step`] if the ledger is to be stored as well: everything
+    /// but the sync, which many spools can have at once.
+    pub(super) fn begin_keep(&self, keeper: &Keeper<F>, store: bool) -> Box<Kept<F>> {
+        let job = self.take_unsynced();
+        let stored = match store {
+            true => self.begin_store(keeper, false),
+            false => Ok(Stored { slot: None, failing: false }),
+        };
+        Box::new(Kept { job, stored, since: Instant::now() })
+    }
+
+    /// Goes on with that, `waiting` spools being as far. `Err`: another one syncs for all; again shortly.
+    pub(super) fn end_keep(
+        &self,
+        keeper: &mut Keeper<F>,
+        kept: Box<Kept<F>>,
+        waiting: usize,
+    ) -> Result<io::Result<()>, Box<Kept<F>>> {
+        let slot = kept.stored.as_ref().ok().and_then(|stored| stored.slot.as_ref());
+        let slot = slot.map(|(slot, _)| Arc::clone(&slot.file));
+        let any = slot.as_ref().or(kept.job.files().next());
+        let whole = any.map_or(Shared::Done, |any| self.fs.sync_whole(&self.dir, any, kept.since, waiting));
+        let (written, ledger) = match whole {
+            Shared::Underway => return Err(kept),
+            Shared::Done => (Ok(()), Ok(())),
+            // Either may be refused; the ledger is what says so of the other.
+            Shared::Alone => (kept.job.sync(&self.fs), slot.map_or(Ok(()), |slot| self.fs.sync(&slot))),
+        };
+        let Kept { job, stored, .. } = *kept;
+        if written.is_err() {
+            self.give_back(job);
+        }
+        let stored = stored.and_then(|stored| {
+            self.end_store(keeper, stored, &ledger);
+            ledger
+        });
+        Ok(stored.and(written))
+    }
+}
+
+/// What is being stored.
+struct Stored<F: Filesystem> {
+    /// What was written, and where; nothing where all is stored already.
+    slot: Option<(Slot<F>, Ledger)>,
+    /// The disk refused writes by then.
+    failing: bool,
+}
+
+/// What is to be synced.
+pub(super) struct Kept<F: Filesystem> {
+    job: Unsynced<F>,
+    stored: io::Result<Stored<F>>,
+    /// When all of it had been written.
+    since: Instant,
 }
 
 /// What the ledger is to say next of the numbers that no bus was given. It ascends, since lanes go on meanwhile.

@@ -5,7 +5,10 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, FileExt},
     path::Path,
+    time::Instant,
 };
+
+use super::together::{self, Shared};
 
 /// A filesystem. What is written is sure to outlive the machine only after `sync`; a name that was made, moved or
 /// removed only after `sync_dir`.
@@ -36,6 +39,11 @@ pub trait Filesystem: Send + Sync + 'static {
     fn truncate(&self, file: &Self::File, len: u64) -> io::Result<()>;
     /// Makes a file's bytes and length durable.
     fn sync(&self, file: &Self::File) -> io::Result<()>;
+    /// Makes everything durable that was written before `since` to the filesystem of `file`, in the folder `dir`, if there
+    /// is a better way than to sync each file: `waiting` spools wait for theirs at this moment, this one included.
+    fn sync_whole(&self, _dir: &Path, _file: &Self::File, _since: Instant, _waiting: usize) -> Shared {
+        Shared::Alone
+    }
     /// Makes a folder's names durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Gives a file another name, in place of one that has it.
@@ -105,6 +113,10 @@ impl Filesystem for Disk {
 
     fn sync(&self, file: &File) -> io::Result<()> {
         file.sync_data()
+    }
+
+    fn sync_whole(&self, dir: &Path, file: &File, since: Instant, waiting: usize) -> Shared {
+        together::sync(dir, file, since, waiting)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -177,6 +177,13 @@ pub(super) struct LedgerFile<F: Filesystem> {
     generation: u64,
 }
 
+/// A slot that was written, and is not yet known to be durable.
+pub(super) struct Slot<F: Filesystem> {
+    pub(super) file: Arc<F::File>,
+    generation: u64,
+    number: usize,
+}
+
 impl<F: Filesystem> LedgerFile<F> {
     /// Writes a file anew, both slots alike but for their generation. Durable, and in place of the old one at once.
     pub(super) fn create(fs: F, dir: &Path, name: &str, mut ledger: Ledger) -> io::Result<Self> {
@@ -207,10 +214,21 @@ impl<F: Filesystem> LedgerFile<F> {
 
     /// Writes the next slot, durably; answers which one of the two.
     pub(super) fn store(&mut self, ledger: Ledger) -> io::Result<usize> {
-        let (generation, slot) = self.write(ledger)?;
-        self.fs.sync(&self.file)?;
-        self.generation = generation;
-        Ok(slot)
+        let slot = self.begin(ledger)?;
+        self.fs.sync(&slot.file)?;
+        Ok(self.stored(&slot))
+    }
+
+    /// Writes the next slot, which is stored once the file is synced and [`Self::stored`] is told so.
+    pub(super) fn begin(&self, ledger: Ledger) -> io::Result<Slot<F>> {
+        let (generation, number) = self.write(ledger)?;
+        Ok(Slot { file: Arc::clone(&self.file), generation, number })
+    }
+
+    /// A slot is durable; answers which one of the two.
+    pub(super) fn stored(&mut self, slot: &Slot<F>) -> usize {
+        self.generation = slot.generation;
+        slot.number
     }
 
     /// Writes the next slot, so that it outlives the process, not the machine.

@@ -57,6 +57,11 @@ impl<F: Filesystem> Unsynced<F> {
         later.0.into_iter().for_each(|file| self.add(file));
     }
 
+    /// These files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Arc<F::File>> {
+        self.0.iter()
+    }
+
     pub(super) fn sync(&self, fs: &F) -> io::Result<()> {
         self.0.iter().try_for_each(|file| fs.sync(file))
     }

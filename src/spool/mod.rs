@@ -43,6 +43,13 @@
 //!    is told under the last lost number, except at the log's end: a bus may have had that one, so it takes the next.
 //! 7. `append` takes one short lock and no disk. Nothing holds that lock while it touches a file.
 //!
+//! # Threads
+//! All spools of a process share a few: some write, some sync and store ledgers, so that no sync holds up a write. There
+//! are one or two of either as long as the disk keeps up, at most 64 where it does not. A disk that hangs under one
+//! spool keeps the threads that have it, and the others go on ([`pool`]). A panic while a spool is written is taken for a
+//! disk that refuses, and one while it is synced likewise; it holds up no other spool ([`turns`]). All spools are due to be
+//! synced at the same moments, and where they are many, one sync of the filesystem does for all ([`together`]).
+//!
 //! # Limits
 //! At most a million numbers (`RESERVE_MAX`) are reserved at a time. [`Options`] has the others in bytes and time; [`format::MAX_PAYLOAD_BYTES`] a record, [`ledger::MAX_LANES`] buses,
 //! [`read::READ_BYTES`] a read. What is appended and not yet written is held up to `buffer_bytes`; beyond it the
@@ -94,11 +101,14 @@ pub mod newest;
 mod open;
 mod options;
 mod pending;
+mod pool;
 pub mod read;
 mod recover;
 pub(crate) mod scan;
 mod shell;
 mod state;
+mod together;
+mod turns;
 mod walk;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError},
     time::SystemTime,
 };
 
@@ -182,8 +182,9 @@ impl<F: Filesystem + Clone> Opening<'_, F> {
                 origin: self.origin,
                 boot: self.boot,
                 state: Mutex::new(state),
-                work: Condvar::new(),
-                keep: Condvar::new(),
+                writer: OnceLock::new(),
+                keeper: OnceLock::new(),
+                over: Condvar::new(),
                 unsynced: Mutex::new(Unsynced::nothing()),
                 file_lock: Mutex::new(None),
             }),
@@ -291,7 +292,8 @@ impl<F: Filesystem + Clone> Opened<F> {
         &self.recovery
     }
 
-    /// Starts the two threads of the spool. `decode` makes the message of a body that was appended before.
+    /// Has the threads that all spools share work for this one. `decode` makes the message of a body that was appended
+    /// before.
     ///
     /// # Errors
     /// When the system gives no thread.

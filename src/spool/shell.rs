@@ -1,4 +1,4 @@
-//! The spool as the rest of amibus sees it, and its two threads: one writes, one syncs and keeps the ledger.
+//! The spool as the rest of amibus sees it.
 
 use std::{
     future::{Future as _, pending, poll_fn},
@@ -6,32 +6,24 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, PoisonError},
     task::Poll,
-    thread,
-    time::{Duration, Instant, SystemTime},
+    time::Duration,
 };
 
 use amibus_contract::{Bytes, Message};
 use futures_util::future::{MaybeDone, maybe_done};
 use tokio::task::JoinHandle;
-use tracing::warn;
 
 use super::{
     account::{Account, Tally},
-    engine::{Engine, Keeper, Wrote},
+    engine::Engine,
     fs::{Disk, Filesystem},
     lane::{Backlog, Batch},
-    log::Log,
     open::Opened,
     read::{FileReader, Got},
     state::{State, Take},
+    turns,
 };
 
-/// How often cursors are stored, and what is no longer needed removed.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
-/// The least time between two writes, so that what is appended meanwhile is written as one.
-const WRITE_EVERY: Duration = Duration::from_micros(250);
-/// The wait after a write that the disk refused.
-const WRITE_RETRY: Duration = Duration::from_millis(250);
 /// The wait after a read that the disk refused.
 const READ_RETRY: Duration = Duration::from_millis(500);
 
@@ -72,7 +64,7 @@ impl Status {
 }
 
 impl Spool {
-    /// A spool without buses, threads and files: it gives each message its number, and that is all.
+    /// A spool without buses and files: it gives each message its number, and that is all.
     pub fn nowhere() -> Arc<Self> {
         Arc::new(Self { engine: Arc::new(Engine::nowhere()), decode: Arc::new(|_| None) })
     }
@@ -80,12 +72,8 @@ impl Spool {
 
 impl<F: Filesystem + Clone> Spool<F> {
     pub(super) fn start(opened: Opened<F>, decode: Decode) -> io::Result<Arc<Self>> {
-        let Opened { engine, log, keeper, .. } = opened;
-        let spool = Arc::new(Self { engine: Arc::clone(&engine), decode });
-        let writer = Arc::clone(&engine);
-        thread::Builder::new().name("spool-write".to_owned()).spawn(move || write_all(&writer, log))?;
-        thread::Builder::new().name("spool-keep".to_owned()).spawn(move || keep_all(&engine, keeper))?;
-        Ok(spool)
+        let engine = turns::begin(opened)?;
+        Ok(Arc::new(Self { engine, decode }))
     }
 
     /// Appends what amibus itself has to say: the message that `make` makes of its sequence number, and returns it.
@@ -152,7 +140,7 @@ impl<F: Filesystem + Clone> Spool<F> {
         let idle = std::mem::take(&mut state.writer_waits);
         drop(state);
         if idle {
-            self.engine.work.notify_one();
+            self.engine.call_writer();
         }
         answer
     }
@@ -210,20 +198,10 @@ impl<F: Filesystem + Clone> Spool<F> {
     /// kill.
     pub fn finish(&self, patience: Duration) -> bool {
         self.close();
-        let mut state = self.engine.lock();
-        state.finishing = true;
-        self.engine.work.notify_one();
-        self.engine.keep.notify_all();
-        let until = Instant::now() + patience;
-        while !state.ended {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            let waited = self.engine.keep.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
+        self.engine.lock().finishing = true;
+        self.engine.call_writer();
+        let waited = self.engine.over.wait_timeout_while(self.engine.lock(), patience, |state| !state.ended);
+        waited.unwrap_or_else(PoisonError::into_inner).0.ended
     }
 }
 
@@ -232,78 +210,7 @@ impl<F: Filesystem + Clone> Drop for Spool<F> {
         let mut state = self.engine.lock();
         (state.closed, state.finishing) = (true, true);
         drop(state);
-        self.engine.work.notify_one();
-        self.engine.keep.notify_all();
-    }
-}
-
-fn write_all<F: Filesystem + Clone>(engine: &Engine<F>, mut log: Log<F>) {
-    let mut cleaned = Instant::now();
-    loop {
-        let began = Instant::now();
-        let wrote = engine.write_step(&mut log);
-        if cleaned.elapsed() >= HOUSEKEEPING_EVERY {
-            cleaned = Instant::now();
-            engine.clean_step(&mut log, SystemTime::now());
-        }
-        let mut state = engine.lock();
-        let wait = match wrote {
-            Wrote::Chunk if state.finishing => continue,
-            Wrote::Chunk => {
-                drop(state);
-                thread::sleep(WRITE_EVERY.saturating_sub(began.elapsed()));
-                continue;
-            }
-            Wrote::Nothing | Wrote::Failed if state.finishing => {
-                state.writer_ended = true;
-                engine.keep.notify_all();
-                return;
-            }
-            Wrote::Nothing if !state.pending.is_empty() => continue,
-            Wrote::Nothing => {
-                state.writer_waits = true;
-                HOUSEKEEPING_EVERY
-            }
-            Wrote::Failed => WRITE_RETRY,
-        };
-        let mut state = engine.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
-        state.writer_waits = false;
-    }
-}
-
-fn keep_all<F: Filesystem + Clone>(engine: &Engine<F>, mut keeper: Keeper<F>) {
-    let sync_every = match engine.options.sync_each() {
-        true => HOUSEKEEPING_EVERY,
-        false => engine.options.flush_interval.min(HOUSEKEEPING_EVERY),
-    };
-    let (mut synced, mut stored) = (Instant::now(), Instant::now());
-    let mut refused = false;
-    loop {
-        let state = engine.lock();
-        let wait = sync_every.saturating_sub(synced.elapsed());
-        let urgent = |state: &State| state.writer_ended || (!refused && state.ledger_is_wanted());
-        let waited = engine.keep.wait_timeout_while(state, wait, |state| !urgent(state));
-        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        let (last, urgent) = (state.writer_ended, urgent(&state));
-        drop(state);
-        synced = Instant::now();
-        let mut outcome = engine.sync_step();
-        if urgent || stored.elapsed() >= HOUSEKEEPING_EVERY {
-            stored = Instant::now();
-            outcome = engine.store_step(&mut keeper, last).and(outcome);
-        }
-        match &outcome {
-            Err(error) if !refused => warn!(dir = %engine.dir.display(), %error, "cannot sync the spool"),
-            _ => {}
-        }
-        refused = outcome.is_err();
-        if last {
-            engine.give_free();
-            engine.lock().ended = true;
-            engine.keep.notify_all();
-            engine.passed.notify_waiters();
-            return;
-        }
+        self.engine.call_writer();
     }
 }
 

@@ -65,10 +65,11 @@ pub(super) struct State {
     pub(super) roll: bool,
     /// Nothing more will be appended.
     pub(super) closed: bool,
-    /// The threads are to end.
+    /// Writer and keeper are to end.
     pub(super) finishing: bool,
     pub(super) writer_ended: bool,
     pub(super) ended: bool,
+    /// The writer has nothing to write, and is to be called.
     pub(super) writer_waits: bool,
     /// Events read, filtered ones included.
     read: u64,

@@ -17,6 +17,8 @@ enum Op {
     Write,
     Sync,
     Store,
+    Begin,
+    End(usize),
     Clean,
     Read(usize, usize),
     Commit(usize, usize),
@@ -36,6 +38,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => Just(Op::Write),
         2 => Just(Op::Sync),
         2 => Just(Op::Store),
+        3 => Just(Op::Begin),
+        4 => (1..4_usize).prop_map(Op::End),
         1 => Just(Op::Clean),
         3 => (0..2_usize, 1..9_usize).prop_map(|(lane, count)| Op::Read(lane, count)),
         3 => (0..2_usize, 1..9_usize).prop_map(|(lane, count)| Op::Commit(lane, count)),
@@ -133,6 +137,10 @@ impl Oracle {
                     self.appended.insert(number, body);
                 }
                 Op::Write => rig.write(),
+                // A keeper ends what it has begun before it does anything else.
+                Op::Sync | Op::Store if rig.is_keeping() => {}
+                Op::Begin => rig.begin_keep(),
+                Op::End(waiting) => synced = synced.max(rig.end_keep(waiting).unwrap_or(0)),
                 Op::Sync => {
                     let written = rig.engine.lock().written;
                     if rig.sync() {

@@ -7,7 +7,7 @@ use amibus_contract::{Attribute, Attributes, Bytes, Kind, Message, Topic};
 use super::model::Model;
 use crate::spool::{
     Lost, Options, Recovery, Tally,
-    engine::{Engine, Keeper, Wrote},
+    engine::{Engine, Keeper, Kept, Wrote},
     lane::Batch,
     log::Log,
     open::open_on,
@@ -62,6 +62,8 @@ pub(super) struct Rig {
     pub(super) keeper: Keeper<Model>,
     pub(super) recovery: Recovery,
     readers: Vec<FileReader<Model>>,
+    /// What the keeper has begun, and how far the log was written by then.
+    kept: Option<(Box<Kept<Model>>, u64)>,
 }
 
 impl Rig {
@@ -75,7 +77,7 @@ impl Rig {
         let recovery = opened.recovery().clone();
         let readers = buses.iter().map(|_| FileReader::new(fs.clone(), DIR.into(), decode())).collect();
         let (engine, log, keeper) = (opened.engine, opened.log, opened.keeper);
-        Some(Self { fs: fs.clone(), engine, log, keeper, recovery, readers })
+        Some(Self { fs: fs.clone(), engine, log, keeper, recovery, readers, kept: None })
     }
 
     pub(super) fn append(&self, salt: u64, size: usize) -> (u64, Bytes) {
@@ -97,6 +99,31 @@ impl Rig {
 
     pub(super) fn store(&mut self) -> bool {
         self.engine.store_step(&mut self.keeper, false).is_ok()
+    }
+
+    /// The keeper's turn, in which it writes what is to be synced.
+    pub(super) fn begin_keep(&mut self) {
+        if self.kept.is_none() {
+            let written = self.engine.lock().written;
+            self.kept = Some((self.engine.begin_keep(&self.keeper, true), written));
+        }
+    }
+
+    /// Its next one; answers how far the log is synced, if it is.
+    pub(super) fn end_keep(&mut self, waiting: usize) -> Option<u64> {
+        let (kept, written) = self.kept.take()?;
+        match self.engine.end_keep(&mut self.keeper, kept, waiting) {
+            Ok(outcome) => outcome.is_ok().then_some(written),
+            Err(kept) => {
+                self.kept = Some((kept, written));
+                None
+            }
+        }
+    }
+
+    /// Whether the keeper is between the two.
+    pub(super) fn is_keeping(&self) -> bool {
+        self.kept.is_some()
     }
 
     pub(super) fn clean(&mut self) {
@@ -161,6 +188,7 @@ impl Rig {
     /// Closes it as a graceful end does.
     pub(super) fn close(mut self) -> Model {
         self.write();
+        self.end_keep(1);
         assert!(self.sync());
         self.engine.store_step(&mut self.keeper, true).expect("nothing fails here");
         self.fs

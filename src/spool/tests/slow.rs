@@ -1,4 +1,4 @@
-//! The real disk, made to hang, to take its time, and to refuse reads.
+//! The real disk, made to hang, to take its time, to refuse reads, and to panic where a file is made.
 
 use std::{
     io,
@@ -7,29 +7,56 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::spool::fs::{Disk, Filesystem};
+use crate::spool::{
+    fs::{Disk, Filesystem},
+    together::{Shared, Whole},
+};
 
 /// The real disk, made slow.
 #[derive(Clone, Default)]
 pub(super) struct Slow {
     pub(super) sync_millis: Arc<AtomicU64>,
     pub(super) refuses_reads: Arc<AtomicBool>,
+    panics: Arc<AtomicBool>,
     hung: Arc<(Mutex<bool>, Condvar)>,
+    /// Syncs do, and nothing else.
+    syncs_hang: Arc<(Mutex<bool>, Condvar)>,
+    whole: Option<Arc<Whole>>,
+    /// Files that were synced, and whole syncs.
+    pub(super) synced: Arc<[AtomicU64; 2]>,
 }
 
 impl Slow {
+    /// One that can be synced as a whole.
+    pub(super) fn whole() -> Self {
+        Self { whole: Some(Arc::new(Whole::new())), ..Self::default() }
+    }
+
     pub(super) fn hang(&self, hung: bool) {
         *self.hung.0.lock().expect("held shortly") = hung;
         self.hung.1.notify_all();
     }
 
-    fn wait(&self) {
-        let hung = self.hung.0.lock().expect("held shortly");
-        drop(self.hung.1.wait_while(hung, |hung| *hung).expect("held shortly"));
+    pub(super) fn hang_syncs(&self, hung: bool) {
+        *self.syncs_hang.0.lock().expect("held shortly") = hung;
+        self.syncs_hang.1.notify_all();
     }
+
+    pub(super) fn panic(&self, panics: bool) {
+        self.panics.store(panics, Ordering::Relaxed);
+    }
+
+    fn wait(&self) {
+        wait(&self.hung);
+    }
+}
+
+fn wait(gate: &(Mutex<bool>, Condvar)) {
+    let hung = gate.0.lock().expect("held shortly");
+    drop(gate.1.wait_while(hung, |hung| *hung).expect("held shortly"));
 }
 
 impl Filesystem for Slow {
@@ -44,6 +71,7 @@ impl Filesystem for Slow {
     }
     fn create(&self, path: &Path) -> io::Result<Self::File> {
         self.wait();
+        assert!(!self.panics.load(Ordering::Relaxed), "as a test wants it");
         Disk.create(path)
     }
     fn open(&self, path: &Path, writable: bool) -> io::Result<Self::File> {
@@ -70,7 +98,17 @@ impl Filesystem for Slow {
     fn sync(&self, file: &Self::File) -> io::Result<()> {
         self.wait();
         std::thread::sleep(Duration::from_millis(self.sync_millis.load(Ordering::Relaxed)));
+        wait(&self.syncs_hang);
+        self.synced[0].fetch_add(1, Ordering::Relaxed);
         Disk.sync(file)
+    }
+    fn sync_whole(&self, _dir: &Path, _file: &Self::File, since: Instant, waiting: usize) -> Shared {
+        let Some(whole) = &self.whole else { return Shared::Alone };
+        whole.sync(since, waiting, || {
+            wait(&self.syncs_hang);
+            self.synced[1].fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.wait();
