@@ -44,6 +44,11 @@ use std::{error::Error, path::PathBuf};
 
 use buses::Bus;
 
+/// The raw publishers have what amibus has.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static MEMORY: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const RECORDING: &str = "load500-22";
 
 /// What is to be measured.
