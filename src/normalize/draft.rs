@@ -89,16 +89,20 @@ impl<'m> Draft<'m> {
         true
     }
 
-    /// Puts `parts` before what stands there.
-    pub(crate) fn insert(&mut self, at: usize, parts: &[&[u8]]) {
-        let behind = self.bytes;
-        let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        if at <= behind && behind + bytes <= MAX_DRAFT_BYTES {
-            self.memory.copy_within(at..behind, at + bytes);
-            self.bytes = at;
-            parts.iter().for_each(|part| self.extend(part));
+    /// Puts a byte before what stands there.
+    pub(crate) fn insert(&mut self, at: usize, byte: u8) {
+        let end = self.bytes;
+        self.push(byte);
+        self.turn(at, end);
+    }
+
+    /// Puts what was written from `from` on before what stands at `at`.
+    pub(crate) fn turn(&mut self, at: usize, from: usize) {
+        if let Some(text) = self.memory.get_mut(at..self.bytes)
+            && let Some(before) = from.checked_sub(at).filter(|before| *before <= text.len())
+        {
+            text.rotate_left(before);
         }
-        self.bytes = behind + bytes;
     }
 
     /// Lets a function that is not inlined write on, while the draft itself stays in registers.
@@ -186,7 +190,11 @@ mod tests {
             prop_assert!(!draft.extend_without(&quoted, not_plain));
             prop_assert!(draft.extend_without(behind.as_bytes(), not_plain));
             let (short, long) = (&text.as_bytes()[..bytes], behind.as_bytes());
-            draft.insert(short.len(), &[b"<", long, b">"]);
+            let end = draft.len();
+            draft.extend(long);
+            draft.push(b'>');
+            draft.turn(short.len(), end);
+            draft.insert(short.len(), b'<');
             let expected = [short, b"<", long, b">", b"\".", long, b"\":", text.as_bytes(), long].concat();
             prop_assert_eq!(draft.len(), expected.len());
             prop_assert_eq!(&*draft.finish(), &*expected);

@@ -68,7 +68,7 @@ struct Names {
     others: Box<[Other; MAX_OTHERS * 4]>,
     /// How many others there are.
     count: usize,
-    again: Option<Again>,
+    again: Again,
 }
 
 /// A name of the table.
@@ -95,7 +95,7 @@ impl Memo {
         let listed = Box::new([Listed::default(); MAX_NAMES]);
         let others = Box::new([Other::default(); MAX_OTHERS * 4]);
         let next = Box::new([0; MAX_NAMES * KINDS]);
-        let names = Names { message: 0, kind: 0, next, listed, others, count: 0, again: None };
+        let names = Names { message: 0, kind: 0, next, listed, others, count: 0, again: Again::new() };
         Self { source: source::Memory::new(), data: draft::Memory::new(), names }
     }
 
@@ -128,11 +128,15 @@ impl Memo {
             self.names.see(fields::rule(b"Event").id, 0);
         }
         pass.lines(&TABLE, &mut self.names)?;
-        let Pass { mut data, ids, inexact, .. } = pass;
+        let Pass { message, mut data, ids, inexact, .. } = pass;
+        let again = &mut self.names.again;
+        if !again.is_empty() {
+            again.write(&message, &mut data)?;
+        }
         if let Some(inexact) = inexact {
             inexact.write(&mut data, raw)?;
         }
-        if self.names.again.is_some_and(|again| again.irregular) {
+        if again.irregular {
             again::order(&mut data, source, raw)?;
         }
         data.push(b'}');
@@ -219,7 +223,7 @@ impl Pass<'_, '_> {
                     if self.inexact.is_some() {
                         return None;
                     }
-                    self.place.at = again::again(message, line, listed, data, names)? + source::CRLF.len();
+                    self.place.at = again::again(message, line, listed, names)? + source::CRLF.len();
                     return Some(());
                 }
                 names.see(id, data.len());
@@ -312,7 +316,8 @@ impl Names {
     fn begin(&mut self, name: &[u8]) {
         let byte = |at: usize| name.get(at).copied().map_or(0, usize::from);
         self.kind = (name.len() + byte(0) + 3 * byte(name.len() / 2)) % KINDS;
-        (self.count, self.again) = (0, None);
+        self.count = 0;
+        self.again.clear();
         self.message = self.message.wrapping_add(1);
         if self.message == 0 {
             self.listed.iter_mut().for_each(|name| name.message = 0);

@@ -11,7 +11,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::{
     MAX_BYTES, Memo,
-    tests::{Change, RECORDED, takes},
+    tests::{Change, RECORDED, repeats, takes},
 };
 use crate::{
     normalize::{self, Profile, Stamp, data, fields, lines::Lines, timestamp_micros},
@@ -268,6 +268,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => message(40).prop_map(Step::Message),
         1 => message(4).prop_map(Step::Message),
         3 => special().prop_map(Step::Message),
+        2 => repeats().prop_map(Step::Message),
         2 => (any::<Index>(), any::<Index>(), vec(Change::any(), 0..4))
             .prop_map(|(recording, at, changes)| Step::Recorded(recording, at, changes)),
         2 => any::<Index>().prop_map(Step::Begin),

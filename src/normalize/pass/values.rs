@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use memchr::memmem;
-
 use super::{
     Head, MAX_VARIABLES, Message, escapable,
     source::{CRLF, Source},
@@ -103,6 +101,25 @@ pub(super) fn number(
     }
     data.close(key);
     string(message, 0, value, data, block::not_plain)
+}
+
+/// Any value that is plain, without a key; gives where it ends.
+pub(super) fn plain(
+    message: &Message<'_, '_>,
+    wire: Form,
+    value: usize,
+    data: &mut Draft<'_>,
+) -> Option<usize> {
+    if wire.is_quoted() {
+        data.push(b'"');
+    }
+    match wire {
+        Form::Text => string(message, 0, value, data, block::not_plain),
+        Form::Number => number(message, 0, value, data),
+        Form::Escaped => string(message, 0, value, data, escapable),
+        Form::Words => words(message, 0, value, data),
+        Form::Variables | Form::RawVariables | Form::Url => None,
+    }
 }
 
 /// An array of what stands between commas.
@@ -219,7 +236,7 @@ pub(super) fn odd(message: &Message<'_, '_>, head: Head, data: &mut Draft<'_>) -
         true => data.keep(head.key),
         false => data.close(head.key),
     }
-    let value = line_at(message.raw, head.value)?;
+    let value = line_at(message, head.value)?;
     let mut text = Vec::new();
     let exact = shown(&mut text, head, message, value);
     data.extend(&text);
@@ -234,7 +251,7 @@ fn odd_variable<'b>(
     from: usize,
     head: Head,
 ) -> Option<(&'b [u8], Vec<u8>, usize)> {
-    let variable = line_at(message.raw, from)?;
+    let variable = line_at(message, from)?;
     let (name, value) = data::variable(variable)?;
     std::str::from_utf8(name).ok()?;
     let mut out = Vec::new();
@@ -245,9 +262,8 @@ fn odd_variable<'b>(
 }
 
 /// What stands at `from` in its line.
-fn line_at(raw: &[u8], from: usize) -> Option<&[u8]> {
-    let text = raw.get(from..)?;
-    text.get(..memmem::find(text, &CRLF).unwrap_or(text.len()))
+fn line_at<'b>(message: &Message<'b, '_>, from: usize) -> Option<&'b [u8]> {
+    message.raw.get(from..message.source.line_end(from))
 }
 
 /// Appends what shows `raw`, and a closing quote; says whether `raw` would be rebuilt from it.
