@@ -74,7 +74,7 @@ impl Table {
     fn insert(&mut self, name: String, id: u16) {
         let ends = ends(name.as_bytes());
         let free = |slot: &usize| self.slots.get(*slot).is_some_and(|slot| slot.id == 0);
-        let place = probe(name.len(), ends).find(free);
+        let place = probe(hash(name.len(), ends), SLOTS).find(free);
         if let Some(slot) = place.and_then(|slot| self.slots.get_mut(slot)) {
             // The table is made once and stays.
             *slot = Slot { ends, name: name.leak().as_bytes(), id };
@@ -90,18 +90,22 @@ impl Table {
     /// The name that is exactly that.
     #[inline(always)]
     pub(crate) fn get(&self, name: &[u8]) -> Option<&Name> {
+        self.find(name).ok()
+    }
+
+    /// The same; for a name that is not listed, its hash.
+    #[inline(always)]
+    pub(crate) fn find(&self, name: &[u8]) -> Result<&Name, usize> {
         let ends = ends(name);
-        for slot in probe(name.len(), ends) {
-            let slot = self.slots.get(slot)?;
-            if slot.id == 0 {
-                return None;
-            }
+        let hash = hash(name.len(), ends);
+        for slot in probe(hash, SLOTS) {
+            let Some(slot) = self.slots.get(slot).filter(|slot| slot.id != 0) else { break };
             let same = slot.ends == ends && slot.name.len() == name.len();
             if same && (name.len() <= 16 || slot.name == name) {
-                return self.listed(slot.id);
+                return self.listed(slot.id).ok_or(hash);
             }
         }
-        None
+        Err(hash)
     }
 }
 
@@ -135,18 +139,18 @@ fn ends(name: &[u8]) -> (u64, u64) {
     (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0)
 }
 
-/// Where a name may stand in a table that can hold any: the places after the first that is probed follow one another.
-pub(crate) fn places(name: &[u8]) -> impl Iterator<Item = usize> + use<> {
-    probe(name.len(), ends(name))
-}
-
-#[inline]
-fn probe(length: usize, (head, tail): (u64, u64)) -> impl Iterator<Item = usize> + use<> {
+#[inline(always)]
+fn hash(length: usize, (head, tail): (u64, u64)) -> usize {
     let mut hash = (length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     hash = (hash ^ head).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     hash = (hash ^ hash >> 29 ^ tail).wrapping_mul(0x94D0_49BB_1331_11EB);
-    let start = usize::try_from(hash >> 48).unwrap_or(0);
-    (0..SLOTS).map(move |step| (start + step) % SLOTS)
+    usize::try_from(hash >> 48).unwrap_or(0)
+}
+
+/// Where a name of that hash may stand among so many places: those after the first that is probed follow one another.
+#[inline(always)]
+pub(crate) fn probe(hash: usize, places: usize) -> impl Iterator<Item = usize> {
+    (0..places).map(move |step| (hash + step) % places)
 }
 
 #[cfg(test)]

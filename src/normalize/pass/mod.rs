@@ -41,6 +41,7 @@ const COLON: [u8; 2] = *b": ";
 const MAX_VARIABLES: usize = 32;
 /// Names outside the table in one message, a quarter of the places for them.
 const MAX_OTHERS: usize = 128;
+const OTHER_PLACES: usize = 4 * MAX_OTHERS;
 /// Kinds of events that are told apart to know which name comes next.
 const KINDS: usize = 16;
 
@@ -65,7 +66,7 @@ struct Names {
     next: Box<[u16; MAX_NAMES * KINDS]>,
     /// By the id of a name of the table.
     listed: Box<[Listed; MAX_NAMES]>,
-    others: Box<[Other; MAX_OTHERS * 4]>,
+    others: Box<[Other; OTHER_PLACES]>,
     /// How many others there are.
     count: usize,
     again: Again,
@@ -80,7 +81,15 @@ struct Listed {
     key: u32,
 }
 
-/// A name that is not in the table.
+/// Where a name is that the table does not have.
+#[derive(Clone, Copy)]
+struct Unlisted {
+    /// Where it ends.
+    end: usize,
+    hash: usize,
+}
+
+/// A name of this message that the table does not have.
 #[derive(Clone, Copy, Default)]
 struct Other {
     /// The message that has it; the place is free in all others.
@@ -93,7 +102,7 @@ struct Other {
 impl Memo {
     pub(super) fn new() -> Self {
         let listed = Box::new([Listed::default(); MAX_NAMES]);
-        let others = Box::new([Other::default(); MAX_OTHERS * 4]);
+        let others = Box::new([Other::default(); OTHER_PLACES]);
         let next = Box::new([0; MAX_NAMES * KINDS]);
         let names = Names { message: 0, kind: 0, next, listed, others, count: 0, again: Again::new() };
         Self { source: source::Memory::new(), data: draft::Memory::new(), names }
@@ -121,6 +130,7 @@ impl Memo {
             place: Place { at: 0, last: 0 },
             data: Draft::new(&mut self.data),
             ids: CallIds::default(),
+            unlisted: None,
             inexact: None,
         };
         if is_response {
@@ -167,6 +177,8 @@ struct Pass<'b, 'm> {
     place: Place,
     data: Draft<'m>,
     ids: CallIds<'b>,
+    /// The name of the next line, if it is known that the table does not have it.
+    unlisted: Option<Unlisted>,
     /// The one value that needs its bytes beside it; with more, a message is not usual.
     inexact: Option<Inexact>,
 }
@@ -199,7 +211,8 @@ impl Pass<'_, '_> {
     /// All lines, each as a member with a comma before it.
     fn lines(&mut self, table: &Table, names: &mut Names) -> Option<()> {
         loop {
-            self.place = run(&self.message, self.place, &mut self.data, table, names, &mut self.ids);
+            let Self { message, data, ids, unlisted, .. } = self;
+            self.place = run(message, self.place, data, table, names, ids, unlisted);
             if self.place.at >= self.message.source.end {
                 return Some(());
             }
@@ -212,10 +225,16 @@ impl Pass<'_, '_> {
     fn line(&mut self, table: &Table, names: &mut Names) -> Option<()> {
         let (message, data) = (&mut self.message, &mut self.data);
         let line = self.place.at;
-        let name = name_at(message, line)?;
+        let (name, found) = match self.unlisted.take() {
+            Some(Unlisted { end, hash }) => (message.raw.get(line..end)?, Err(hash)),
+            None => {
+                let name = name_at(message, line)?;
+                (name, table.find(name))
+            }
+        };
         let value = line + name.len() + COLON.len();
-        let head = match table.get(name) {
-            Some(listed) => {
+        let head = match found {
+            Ok(listed) => {
                 let (id, wire) = (listed.rule.id, message.rules.form(name, listed.rule.form));
                 self.place.last = id;
                 if names.has(id) {
@@ -230,11 +249,11 @@ impl Pass<'_, '_> {
                 data.put(&listed.member);
                 Head { line, value, key: listed.key_bytes(wire), rule: listed.rule, wire }
             }
-            None => {
+            Err(hash) => {
                 if name.is_empty() || name.first() == Some(&RESERVED) {
                     return None;
                 }
-                names.add(message.raw, line, line + name.len())?;
+                names.add(message.raw, line, line + name.len(), hash)?;
                 let rule = fields::unlisted(name);
                 let wire = message.rules.form(name, rule.form);
                 data.write(*b",\"");
@@ -358,12 +377,12 @@ impl Names {
     }
 
     /// Takes note of another name, which must be the first of that name, and they must not be too many.
-    fn add(&mut self, raw: &[u8], from: usize, to: usize) -> Option<()> {
+    #[inline(always)]
+    fn add(&mut self, raw: &[u8], from: usize, to: usize, hash: usize) -> Option<()> {
         let name = raw.get(from..to)?;
         self.count += 1;
-        let places = self.others.len();
-        for place in table::places(name).take(places).filter(|_| self.count <= MAX_OTHERS) {
-            let other = self.others.get_mut(place % places)?;
+        for place in table::probe(hash, OTHER_PLACES).filter(|_| self.count <= MAX_OTHERS) {
+            let other = self.others.get_mut(place)?;
             if other.message != self.message {
                 *other = Other { message: self.message, from, to };
                 return Some(());

@@ -4,7 +4,7 @@
 //! message whose name fell to the same kind, is compared first; only where it is another is the table asked.
 
 use super::{
-    CallIds, Draft, Head, Message, Names, escapable, name_at,
+    CallIds, Draft, Head, Message, Names, Unlisted, escapable, name_at,
     source::CRLF,
     values::{number, string, variables, words},
 };
@@ -35,12 +35,13 @@ pub(super) fn run<'b>(
     table: &Table,
     names: &mut Names,
     ids: &mut CallIds<'b>,
+    unlisted: &mut Option<Unlisted>,
 ) -> Place {
     let mut place = from;
     // What is borrowed for the loop alone stays in registers.
     data.lend(|data| {
         while place.at < message.source.end
-            && let Some(next) = line(message, place, data, table, names, ids)
+            && let Some(next) = line(message, place, data, table, names, ids, unlisted)
         {
             place = next;
         }
@@ -57,12 +58,13 @@ fn line<'b>(
     table: &Table,
     names: &mut Names,
     ids: &mut CallIds<'b>,
+    unlisted: &mut Option<Unlisted>,
 ) -> Option<Place> {
     let guessed = names.after(last).and_then(|id| table.listed(id));
     let name = match guessed.filter(|name| message.source.begins(at, &name.line)) {
         Some(name) => name,
         None => {
-            let name = search(message, at, table)?;
+            let name = search(message, at, table, unlisted)?;
             names.learn(last, name.rule.id);
             name
         }
@@ -94,8 +96,20 @@ fn line<'b>(
     Some(Place { at: end + CRLF.len(), last: id })
 }
 
-/// The name of the line that begins there, if the table has it.
+/// The name of the line that begins there, if the table has it; of any other, what was found out about it is kept.
 #[inline(never)]
-fn search<'t>(message: &Message<'_, '_>, at: usize, table: &'t Table) -> Option<&'t Name> {
-    table.get(name_at(message, at)?)
+fn search<'t>(
+    message: &Message<'_, '_>,
+    at: usize,
+    table: &'t Table,
+    unlisted: &mut Option<Unlisted>,
+) -> Option<&'t Name> {
+    let name = name_at(message, at)?;
+    match table.find(name) {
+        Ok(name) => Some(name),
+        Err(hash) => {
+            *unlisted = Some(Unlisted { end: at + name.len(), hash });
+            None
+        }
+    }
 }
