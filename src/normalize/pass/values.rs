@@ -237,7 +237,8 @@ pub(super) fn odd(message: &Message<'_, '_>, head: Head, data: &mut Draft<'_>) -
         false => data.close(head.key),
     }
     let value = line_at(message, head.value)?;
-    let mut text = Vec::new();
+    // Most have a few escapes.
+    let mut text = Vec::with_capacity(2 * value.len());
     let exact = shown(&mut text, head, message, value);
     data.extend(&text);
     Some((head.value + value.len(), exact))
