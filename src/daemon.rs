@@ -132,6 +132,7 @@ impl Daemon {
                     batch_messages: bus.batch_messages,
                     batch_bytes: bus.batch_bytes,
                     budget: Arc::clone(budget),
+                    has_company: config.buses.len() > 1,
                     metrics: self.metrics.lane(site.writer.server(), bus.name),
                     bus_metrics: self.metrics.bus(bus.name),
                 };

@@ -24,12 +24,14 @@ use crate::{
 };
 
 mod budget;
+mod drain;
 mod flight;
 #[cfg(test)]
 mod tests;
 
 use budget::Share;
 pub use budget::{Budget, LANE_BYTES};
+use drain::Drain;
 use flight::{Fate, Flight};
 
 /// The first wait after a fault that may pass, in milliseconds; doubled up to [`RETRY_MAX_MS`].
@@ -58,6 +60,8 @@ pub struct Lane {
     pub batch_bytes: usize,
     /// What all lanes of the bus may hold together.
     pub budget: Arc<Budget>,
+    /// Whether there are other buses, which a lane that catches up leaves room ([`drain`]).
+    pub has_company: bool,
     /// What is counted of the lane.
     pub metrics: LaneMetrics,
     /// What is counted of the bus.
@@ -76,18 +80,24 @@ impl Lane {
         let mut outlet: Option<Box<dyn Outlet>> = None;
         let (mut flight, mut retry) = (Flight::default(), Retry::default());
         let mut share = Share::of(&self.budget);
+        let mut drain = Drain::new(self.batch_messages, self.has_company);
         loop {
-            if !self.take(reader, &mut flight, &mut share).await {
+            let now = tokio::time::Instant::now();
+            // One number for the whole round: what was not taken since it is too much must not be waited for either.
+            let most = drain.messages(now, retry.failures > 0, || self.spool.place(self.number));
+            if !self.take(reader, &mut flight, &mut share, most).await {
                 return;
             }
-            self.step(&mut outlet, reader, &mut flight, &mut retry).await;
+            self.step(&mut outlet, reader, &mut flight, &mut retry, most).await;
         }
     }
 
     /// Takes what there is beside what is on its way, which does not wait for more; where nothing is, waits for the first.
-    /// Answers whether there ever will be something.
-    async fn take(&self, reader: &mut Reader, flight: &mut Flight, share: &mut Share) -> bool {
-        if let Some((messages, bytes)) = flight.room(self.batch_messages, self.batch_bytes) {
+    /// At most `most` messages are on their way then. Answers whether there ever will be something.
+    async fn take(&self, reader: &mut Reader, flight: &mut Flight, share: &mut Share, most: usize) -> bool {
+        // There was room for what is being read when it was asked for: it is taken even if there is less now.
+        let most = if reader.is_reading() { self.batch_messages } else { most };
+        if let Some((messages, bytes)) = flight.room(most, self.batch_bytes) {
             let bytes = share.ask(flight.bytes(), bytes);
             let taken = match (flight.is_empty(), bytes) {
                 (true, bytes) => match reader.batch_now(messages, bytes).await {
@@ -124,6 +134,7 @@ impl Lane {
         reader: &mut Reader,
         flight: &mut Flight,
         retry: &mut Retry,
+        most: usize,
     ) {
         let open = match outlet {
             Some(open) => open,
@@ -136,7 +147,7 @@ impl Lane {
             true => open.publish(flight.messages()).await,
             false => {
                 // What comes meanwhile follows at once, unless there is so much on its way that it may wait for company.
-                let follows = flight.room(self.batch_messages / 2, self.batch_bytes / 2).is_some();
+                let follows = flight.room(most / 2, self.batch_bytes / 2).is_some();
                 let more = async { if follows { reader.more().await } else { pending().await } };
                 open.advance_until(flight.messages(), Box::pin(more)).await
             }

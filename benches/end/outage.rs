@@ -38,7 +38,7 @@ pub(crate) async fn all(options: &Options) -> io::Result<Sheet> {
     let settings = json!({ "recording": options.recording, "rate": rate, "away_seconds": away });
     let title = format!("Kafka away for {away} s at {rate} events/s, JetStream beside it");
     let mut sheet = Sheet::new(title, settings);
-    for repeat in 0..options.repeats(1) {
+    for repeat in 0..options.repeats(3) {
         if let Err(error) = run(&mut sheet, options, rate, [before, away, after]).await {
             sheet.void(format!("run {repeat}: {error}"));
         }
@@ -113,6 +113,8 @@ async fn run(
         for (name_of, part) in names.into_iter().zip([calm, out, draining]) {
             sheet.add(&name, name_of, 2, part[at]);
         }
+        let times = ["times p50 draining", "times p99 draining"][at];
+        sheet.add(&name, times, 1, draining[at] / calm[at]);
     }
     sheet.add(&name, "peak MB before", 1, calm_megabytes);
     sheet.add(&name, "peak MB", 1, megabytes);

@@ -15,6 +15,7 @@ use crate::{
     spool::{self, Options},
 };
 
+mod company;
 mod many;
 
 const BUS: &str = "scripted";
@@ -280,6 +281,7 @@ async fn each_message_is_told_of_once_and_in_its_place_whatever_the_bus_answers(
         batch_messages: BATCH_MESSAGES,
         batch_bytes: BATCH_BYTES,
         budget: Budget::new(BATCH_BYTES / 2),
+        has_company: true,
         metrics: metrics.lane("pbx1", BUS),
         bus_metrics: metrics.bus(BUS),
     };

@@ -34,6 +34,17 @@ pub struct Backlog {
     pub oldest: Option<SystemTime>,
 }
 
+/// How far a lane is at this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The number that the next record gets.
+    pub end: u64,
+    /// Records before it that are neither committed nor known to be lost.
+    pub waiting: u64,
+    /// Records that the bus is done with, since the start. Lost ones are none of them.
+    pub done: u64,
+}
+
 /// Messages handed out one after the other.
 #[derive(Clone, Copy, Debug)]
 struct Run {
@@ -147,6 +158,16 @@ impl Lane {
         self.handed = self.next;
         self.in_flight += count;
         self.last_taken = Some(until);
+    }
+
+    pub(super) fn place(&self, end: u64) -> Place {
+        let done = self.published + self.dead_lettered + self.refused;
+        Place { end, waiting: self.waiting(end), done }
+    }
+
+    /// How many before `end` are neither committed nor known to be lost.
+    pub(super) fn waiting(&self, end: u64) -> u64 {
+        self.in_flight + (end - self.next)
     }
 
     /// What became of everything, given what waits.

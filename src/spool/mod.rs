@@ -116,7 +116,7 @@ mod tests;
 
 pub use account::{Account, LaneAccount, Tally};
 pub use damage::Damage;
-pub use lane::{Backlog, Batch};
+pub use lane::{Backlog, Batch, Place};
 pub use lost::{Lost, Reason};
 pub use open::{OpenError, Opened, open};
 pub use options::Options;

@@ -17,7 +17,7 @@ use super::{
     account::{Account, Tally},
     engine::Engine,
     fs::{Disk, Filesystem},
-    lane::{Backlog, Batch},
+    lane::{Backlog, Batch, Place},
     open::Opened,
     read::{FileReader, Got},
     state::{State, Take},
@@ -157,6 +157,12 @@ impl<F: Filesystem + Clone> Spool<F> {
     /// What lane number `lane` holds.
     pub fn backlog(&self, lane: usize) -> Backlog {
         self.engine.lock().backlog(lane)
+    }
+
+    /// How far lane number `lane` is; `None` once nothing more will be appended.
+    pub fn place(&self, lane: usize) -> Option<Place> {
+        let state = self.engine.lock();
+        state.lanes.get(lane).filter(|_| !state.closed).map(|lane| lane.place(state.end))
     }
 
     /// The number that the next record gets.

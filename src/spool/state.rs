@@ -320,7 +320,7 @@ impl State {
 
     pub(super) fn backlog(&self, lane: usize) -> Backlog {
         let Some(one) = self.lanes.get(lane) else { return Backlog::default() };
-        let waiting = one.in_flight() + (self.end - one.next);
+        let waiting = one.waiting(self.end);
         let cached = one.next.checked_sub(self.end - self.cache.len() as u64);
         let cached = cached.and_then(|at| self.cache.get(usize::try_from(at).ok()?)).map(|cached| cached.at);
         let segment =

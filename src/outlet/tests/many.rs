@@ -109,6 +109,7 @@ async fn many_lanes_that_are_held_up_have_a_bounded_part_in_memory_and_none_is_w
             batch_messages: MESSAGES,
             batch_bytes: 2 * TOTAL_BYTES,
             budget: Arc::clone(&budget),
+            has_company: true,
             metrics: metrics.lane(&name, BUS),
             bus_metrics: metrics.bus(BUS),
         };
