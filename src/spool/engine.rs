@@ -5,7 +5,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::Notify;
@@ -22,6 +22,9 @@ use super::{
     state::{RESERVE_MAX, RESERVE_MIN, RESERVE_TIMES, State},
     together::Shared,
 };
+
+/// How long a spool waits for a sync that another one makes for all, before it has its own.
+const UNDERWAY_FOR: Duration = Duration::from_secs(1);
 
 /// What everybody who works on one spool shares.
 pub(super) struct Engine<F: Filesystem> {
@@ -340,41 +343,50 @@ impl<F: Filesystem + Clone> Engine<F> {
 
     /// Begins what [`Self::sync_step`] does, and [`Self::store_step`] if the ledger is to be stored as well: everything
     /// but the sync, which many spools can have at once.
-    pub(super) fn begin_keep(&self, keeper: &Keeper<F>, store: bool) -> Box<Kept<F>> {
-        let job = self.take_unsynced();
+    pub(super) fn begin_keep(&self, keeper: &Keeper<F>, store: bool) -> Kept<F> {
         let stored = match store {
             true => self.begin_store(keeper, false),
             false => Ok(Stored { slot: None, failing: false }),
         };
-        Box::new(Kept { job, stored, since: Instant::now() })
+        Kept { job: self.take_unsynced(), stored: Some(stored), since: Instant::now() }
     }
 
-    /// Goes on with that, `waiting` spools being as far. `Err`: another one syncs for all; again shortly.
+    /// Goes on with that, `waiting` spools being as far. `None`: another one syncs for all; again shortly.
     pub(super) fn end_keep(
         &self,
         keeper: &mut Keeper<F>,
-        kept: Box<Kept<F>>,
+        kept: &mut Kept<F>,
         waiting: usize,
-    ) -> Result<io::Result<()>, Box<Kept<F>>> {
-        let slot = kept.stored.as_ref().ok().and_then(|stored| stored.slot.as_ref());
-        let slot = slot.map(|(slot, _)| Arc::clone(&slot.file));
+    ) -> Option<io::Result<()>> {
+        let slot = kept.slot().map(Arc::clone);
         let any = slot.as_ref().or(kept.job.files().next());
         let whole = any.map_or(Shared::Done, |any| self.fs.sync_whole(&self.dir, any, kept.since, waiting));
         let (written, ledger) = match whole {
-            Shared::Underway => return Err(kept),
+            Shared::Underway if kept.since.elapsed() < UNDERWAY_FOR => return None,
             Shared::Done => (Ok(()), Ok(())),
             // Either may be refused; the ledger is what says so of the other.
-            Shared::Alone => (kept.job.sync(&self.fs), slot.map_or(Ok(()), |slot| self.fs.sync(&slot))),
+            Shared::Underway | Shared::Alone => {
+                (kept.job.sync(&self.fs), slot.map_or(Ok(()), |slot| self.fs.sync(&slot)))
+            }
         };
-        let Kept { job, stored, .. } = *kept;
+        let job = std::mem::replace(&mut kept.job, Unsynced::nothing());
         if written.is_err() {
             self.give_back(job);
         }
-        let stored = stored.and_then(|stored| {
-            self.end_store(keeper, stored, &ledger);
+        let stored = kept.stored.take().map_or(Ok(()), |stored| {
+            self.end_store(keeper, stored?, &ledger);
             ledger
         });
-        Ok(stored.and(written))
+        Some(stored.and(written))
+    }
+
+    /// Nothing is known of what the keeper did last, or of what it had begun.
+    pub(super) fn forget_keep(&self, kept: Option<Kept<F>>) {
+        if let Some(kept) = kept {
+            self.give_back(kept.job);
+        }
+        // Either slot may say anything.
+        self.lock().ahead = [false; 2];
     }
 }
 
@@ -389,9 +401,22 @@ struct Stored<F: Filesystem> {
 /// What is to be synced.
 pub(super) struct Kept<F: Filesystem> {
     job: Unsynced<F>,
-    stored: io::Result<Stored<F>>,
+    /// The ledger, until it is told what became of it.
+    stored: Option<io::Result<Stored<F>>>,
     /// When all of it had been written.
     since: Instant,
+}
+
+impl<F: Filesystem> Kept<F> {
+    fn slot(&self) -> Option<&Arc<F::File>> {
+        let (slot, _) = self.stored.as_ref()?.as_ref().ok()?.slot.as_ref()?;
+        Some(&slot.file)
+    }
+
+    /// Whether there is anything to sync.
+    pub(super) fn is_something(&self) -> bool {
+        !self.job.is_empty() || self.slot().is_some()
+    }
 }
 
 /// What the ledger is to say next of the numbers that no bus was given. It ascends, since lanes go on meanwhile.

@@ -45,7 +45,8 @@
 //!
 //! # Threads
 //! All spools of a process share a few: some write, some sync and store ledgers, so that no sync holds up a write. There
-//! are one or two of either as long as the disk keeps up, at most 64 where it does not. A disk that hangs under one
+//! are one or two of either as long as the disk keeps up, at most 64 where it does not; one comes to help each 10 ms, which is also
+//! how exactly an interval is kept. A disk that hangs under one
 //! spool keeps the threads that have it, and the others go on ([`pool`]). A panic while a spool is written is taken for a
 //! disk that refuses, and one while it is synced likewise; it holds up no other spool ([`turns`]). All spools are due to be
 //! synced at the same moments, and where they are many, one sync of the filesystem does for all ([`together`]).

@@ -202,7 +202,7 @@ impl Pool {
                 drop(queue);
                 let next = catch_unwind(AssertUnwindSafe(|| job.turn())).unwrap_or_else(|_| {
                     error!(pool = self.name, "a turn panicked");
-                    job.panicked()
+                    catch_unwind(AssertUnwindSafe(|| job.panicked())).unwrap_or(Next::Ended)
                 });
                 // What ends is dropped here, for that may touch the disk.
                 let job = Some(job).filter(|_| next != Next::Ended);
@@ -229,7 +229,7 @@ impl Pool {
 
     /// What the clock does.
     fn tick(&'static self) {
-        let mut queue = self.lock();
+        let (mut queue, mut warned) = (self.lock(), false);
         loop {
             let now = Instant::now();
             queue.fall_due(now);
@@ -241,7 +241,10 @@ impl Pool {
                 || (queue.idle > 0 && queue.ready.is_empty())
                 || self.call_one(&mut queue)
                 || queue.threads >= self.most;
-            if !helped && let Err(error) = self.grow(&mut queue) {
+            if !helped
+                && let Err(error) = self.grow(&mut queue)
+                && !std::mem::replace(&mut warned, true)
+            {
                 warn!(pool = self.name, %error, "no further thread");
             }
             let busy = queue.is_busy();
@@ -300,7 +303,7 @@ impl Queue {
         };
         slot.job = job;
         match next {
-            Next::At(due) if !std::mem::take(&mut slot.again) => {
+            Next::At(due) if !std::mem::take(&mut slot.again) && due > Instant::now() => {
                 slot.due = Some(due);
                 self.due.insert((due, id));
             }

@@ -5,16 +5,30 @@
 //! once for all of them, which costs a tenth for each.
 //!
 //! # What must be known of a whole sync
-//! `syncfs` tells of data that could not be written only since Linux 5.8, by the superblock's error, and each open file is
-//! told of such an error once. So it is asked for through one handle that stays open, and that nothing else is done
-//! with; after the first refusal each file is synced by itself until the process ends, which tells whose data it was. On
-//! other filesystems than ext4 and XFS, and on older systems, it is done so from the beginning.
+//! `syncfs` tells less than `fdatasync`. That data could not be written, it says since Linux 5.8, by the superblock's error, of
+//! which each open file is told once; that the journal failed, since 5.17; and that the filesystem was made read-only or
+//! shut down after an error, it says late or not at all. XFS may leave out the flush of the disk's cache where its log has
+//! been written already. So a file of our own, open for nothing else, stands for all of them: the whole sync is asked for
+//! through it, and then `fdatasync` of it, which tells of all of these and flushes. After the first refusal each file is synced
+//! by itself until the process ends, which tells whose data it was. So it is for what may have been written before that file was
+//! opened, on other filesystems than ext4 and XFS, and on older systems.
 
-use std::{fs::File, io, sync::Mutex, time::Instant};
+use std::{
+    fs::File,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
+    time::{Duration, Instant},
+};
+
+use super::ledger::LEDGER;
 
 /// Logs that wait for a sync at the same moment, from which on the filesystem is synced as a whole. A whole sync also
 /// writes what other programs have written to that filesystem, so few logs have theirs alone.
 pub(super) const TOGETHER_FROM: usize = 32;
+
+/// What is synced so long after the handle was opened, or later, was written after that: the rest was synced by then.
+#[cfg(target_os = "linux")]
+const OLDER_THAN_HANDLE: Duration = Duration::from_secs(3);
 
 /// How a sync that many wait for went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,19 +43,22 @@ pub enum Shared {
 
 /// The whole syncs of one filesystem.
 pub(super) struct Whole {
-    /// When the last one began that succeeded.
+    /// Held shortly: whoever is done for by a sync that has ended must not miss it for one that is under way.
     last: Mutex<Last>,
+    /// Held during a sync.
+    syncs: Mutex<()>,
 }
 
 #[derive(Default)]
 struct Last {
+    /// When the last one began that succeeded.
     began: Option<Instant>,
     refused: bool,
 }
 
 impl Whole {
     pub(super) const fn new() -> Self {
-        Self { last: Mutex::new(Last { began: None, refused: false }) }
+        Self { last: Mutex::new(Last { began: None, refused: false }), syncs: Mutex::new(()) }
     }
 
     /// Has durable what was written before `since`: by a whole sync that began later, or by one that is made now, by
@@ -52,39 +69,76 @@ impl Whole {
         waiting: usize,
         sync: impl FnOnce() -> io::Result<()>,
     ) -> Shared {
-        let Ok(mut last) = self.last.try_lock() else { return Shared::Underway };
-        if last.refused {
-            return Shared::Alone;
-        }
-        if last.began.is_some_and(|began| began >= since) {
-            return Shared::Done;
+        if let Some(known) = self.known(since) {
+            return known;
         }
         if waiting < TOGETHER_FROM {
             return Shared::Alone;
         }
+        let _only = match self.syncs.try_lock() {
+            Ok(only) => only,
+            Err(TryLockError::Poisoned(only)) => only.into_inner(),
+            Err(TryLockError::WouldBlock) => return Shared::Underway,
+        };
+        // One may have ended in between.
+        if let Some(known) = self.known(since) {
+            return known;
+        }
         let began = Instant::now();
         match sync() {
             Ok(()) => {
-                last.began = Some(began);
+                self.last().began = Some(began);
                 Shared::Done
             }
             Err(error) => {
-                last.refused = true;
+                self.last().refused = true;
                 tracing::warn!(%error, "cannot sync the filesystem as a whole; each log is synced by itself from now on");
                 Shared::Alone
             }
         }
     }
+
+    /// What the syncs that have ended say.
+    fn known(&self, since: Instant) -> Option<Shared> {
+        let last = self.last();
+        match last.began {
+            _ if last.refused => Some(Shared::Alone),
+            Some(began) if began > since => Some(Shared::Done),
+            _ => None,
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// The filesystem that the spools lie on, kept open.
+/// The filesystem that the spools lie on.
 #[cfg(target_os = "linux")]
 struct Handle {
     device: u64,
-    folder: File,
+    /// The file that stands for all.
+    file: File,
+    opened: Instant,
 }
 
-/// Syncs what `file`, which lies in the folder `dir`, and many others hold.
+#[cfg(target_os = "linux")]
+impl Handle {
+    /// Opens the ledger in `dir` once more; `None` where a whole sync would not tell enough.
+    fn open(dir: &std::path::Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let file = File::open(dir.join(LEDGER)).ok().filter(tells_of_errors)?;
+        Some(Self { device: file.metadata().ok()?.dev(), file, opened: Instant::now() })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        rustix::fs::syncfs(&self.file)?;
+        self.file.sync_data()
+    }
+}
+
+/// Syncs what `file`, which lies in the folder `dir` beside a ledger, and many others hold.
 #[cfg(target_os = "linux")]
 pub(super) fn sync(dir: &std::path::Path, file: &File, since: Instant, waiting: usize) -> Shared {
     use std::{os::unix::fs::MetadataExt as _, sync::OnceLock};
@@ -95,14 +149,11 @@ pub(super) fn sync(dir: &std::path::Path, file: &File, since: Instant, waiting: 
     if waiting < TOGETHER_FROM && HANDLE.get().is_none() {
         return Shared::Alone;
     }
-    let open = || {
-        let folder = File::open(dir).ok().filter(tells_of_errors)?;
-        Some(Handle { device: folder.metadata().ok()?.dev(), folder })
-    };
-    let Some(Handle { device, folder }) = HANDLE.get_or_init(open) else { return Shared::Alone };
+    let Some(handle) = HANDLE.get_or_init(|| Handle::open(dir)) else { return Shared::Alone };
+    let may_be_older = since.saturating_duration_since(handle.opened) < OLDER_THAN_HANDLE;
     match file.metadata() {
-        Ok(found) if found.dev() == *device => {
-            WHOLE.sync(since, waiting, || rustix::fs::syncfs(folder).map_err(io::Error::from))
+        Ok(found) if found.dev() == handle.device && !may_be_older => {
+            WHOLE.sync(since, waiting, || handle.sync())
         }
         _ => Shared::Alone,
     }
@@ -119,7 +170,7 @@ pub(super) fn sync(_dir: &std::path::Path, _file: &File, _since: Instant, _waiti
 fn tells_of_errors(file: &File) -> bool {
     /// Linux's `EXT4_SUPER_MAGIC`, which ext2 and ext3 have too, and `XFS_SUPER_MAGIC` (`statfs(2)`).
     const KNOWN: [u64; 2] = [0xef53, 0x5846_5342];
-    const SINCE: (u32, u32) = (5, 8);
+    const SINCE: (u32, u32) = (5, 17);
 
     let system = rustix::system::uname();
     let release = system.release().to_str().ok().and_then(version);
@@ -185,6 +236,51 @@ mod tests {
             Ok(())
         });
         assert_eq!((shared, meanwhile.get()), (Shared::Done, Some(Shared::Underway)));
+    }
+
+    #[test]
+    fn whoever_is_done_for_learns_it_while_the_next_one_is_under_way() {
+        let whole = Whole::new();
+        let since = Instant::now();
+        assert_eq!(whole.sync(since, TOGETHER_FROM, || Ok(())), Shared::Done);
+        std::thread::sleep(Duration::from_millis(1));
+        let later = whole.sync(Instant::now(), TOGETHER_FROM, || {
+            assert_eq!(whole.sync(since, TOGETHER_FROM, || panic!("two at once")), Shared::Done);
+            assert_eq!(whole.sync(Instant::now(), TOGETHER_FROM, || panic!("two at once")), Shared::Underway);
+            Ok(())
+        });
+        assert_eq!(later, Shared::Done);
+    }
+
+    #[test]
+    fn a_sync_that_panics_keeps_nobody_from_the_next() {
+        let whole = Whole::new();
+        let panics = || whole.sync(Instant::now(), TOGETHER_FROM, || panic!("as a test wants it"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert_eq!(whole.sync(Instant::now(), TOGETHER_FROM, || Ok(())), Shared::Done);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_filesystem_is_synced_where_that_tells_enough() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = File::create(dir.path().join(LEDGER)).expect("a file");
+        let (now, later) = (Instant::now(), Instant::now() + 2 * OLDER_THAN_HANDLE);
+        assert_eq!(sync(dir.path(), &file, later, TOGETHER_FROM - 1), Shared::Alone, "too few");
+        assert_eq!(
+            sync(dir.path(), &file, now, TOGETHER_FROM),
+            Shared::Alone,
+            "it may be older than the handle"
+        );
+        let expected = if tells_of_errors(&file) { Shared::Done } else { Shared::Alone };
+        assert_eq!(sync(dir.path(), &file, later, TOGETHER_FROM), expected);
+        if let Ok(elsewhere) = File::open("/proc/self/status") {
+            assert_eq!(
+                sync(dir.path(), &elsewhere, later, TOGETHER_FROM),
+                Shared::Alone,
+                "of another filesystem"
+            );
+        }
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(super) fn begin<F: Filesystem + Clone>(opened: Opened<F>) -> io::Result<Arc<
         begun: None,
         synced: now,
         stored: now,
+        ends: false,
         refused: false,
     };
     // Before there is a writer, which calls it.
@@ -73,7 +74,11 @@ impl<F: Filesystem + Clone> Job for Writing<F> {
     }
 
     fn panicked(&mut self) -> Next {
-        let first = self.engine.failed(&mut self.engine.lock(), "the writer panicked");
+        let mut state = self.engine.lock();
+        // What it may have written already lies behind the end of its segment then.
+        state.roll = true;
+        let first = self.engine.failed(&mut state, "the writer panicked");
+        drop(state);
         if first {
             self.engine.call_keeper();
         }
@@ -126,9 +131,11 @@ struct Keeping<F: Filesystem> {
     engine: Arc<Engine<F>>,
     keeper: Keeper<F>,
     /// What is written and not yet known to be durable.
-    begun: Option<(Box<Kept<F>>, Waits)>,
+    begun: Option<(Kept<F>, Waits)>,
     synced: Instant,
     stored: Instant,
+    /// It has begun its last turn.
+    ends: bool,
     /// The disk refused the last time.
     refused: bool,
 }
@@ -137,14 +144,13 @@ impl<F: Filesystem + Clone> Job for Keeping<F> {
     /// What is due is written in one turn and synced in the next, which comes behind those of all others that are due: one
     /// sync may do for all.
     fn turn(&mut self) -> Next {
-        if let Some((kept, waits)) = self.begun.take() {
-            return match self.engine.end_keep(&mut self.keeper, kept, WAITING.load(Ordering::Relaxed)) {
-                Ok(outcome) => self.next(false, &outcome),
-                Err(kept) => {
-                    self.begun = Some((kept, waits));
-                    Next::At(Instant::now() + ASK_AGAIN)
-                }
+        if let Some((kept, _)) = &mut self.begun {
+            let waiting = WAITING.load(Ordering::Relaxed);
+            let Some(outcome) = self.engine.end_keep(&mut self.keeper, kept, waiting) else {
+                return Next::At(Instant::now() + ASK_AGAIN);
             };
+            self.begun = None;
+            return self.next(false, &outcome);
         }
         let state = self.engine.lock();
         let (last, urgent) = (state.writer_ended, self.is_urgent(&state));
@@ -154,6 +160,7 @@ impl<F: Filesystem + Clone> Job for Keeping<F> {
         }
         self.synced = Instant::now();
         if last {
+            self.ends = true;
             let synced = self.engine.sync_step();
             let outcome = self.engine.store_step(&mut self.keeper, last).and(synced);
             return self.next(last, &outcome);
@@ -162,13 +169,18 @@ impl<F: Filesystem + Clone> Job for Keeping<F> {
         if store {
             self.stored = self.synced;
         }
-        self.begun = Some((self.engine.begin_keep(&self.keeper, store), Waits::new()));
+        let mut kept = self.engine.begin_keep(&self.keeper, store);
+        if !kept.is_something() {
+            let outcome = self.engine.end_keep(&mut self.keeper, &mut kept, 0).unwrap_or(Ok(()));
+            return self.next(false, &outcome);
+        }
+        self.begun = Some((kept, Waits::new()));
         Next::Now
     }
 
     fn panicked(&mut self) -> Next {
-        let last = self.engine.lock().writer_ended;
-        self.next(last, &Err(io::Error::other("the keeper panicked")))
+        self.engine.forget_keep(self.begun.take().map(|(kept, _)| kept));
+        self.next(self.ends, &Err(io::Error::other("the keeper panicked")))
     }
 }
 
@@ -213,4 +225,20 @@ fn moment_after(last: Instant, every: Duration) -> Instant {
     let since = last.saturating_duration_since(*BEGINNING).as_nanos();
     let every = every.as_nanos().max(1);
     last + Duration::from_nanos(u64::try_from(every - since % every).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_spools_are_due_at_the_same_moments() {
+        const EVERY: Duration = Duration::from_millis(300);
+        let begun = moment_after(Instant::now(), EVERY);
+        for millis in 0..299 {
+            let last = begun + Duration::from_millis(millis);
+            assert_eq!(moment_after(last, EVERY), begun + EVERY, "{millis} ms");
+        }
+        assert_eq!(moment_after(begun + EVERY, EVERY), begun + 2 * EVERY);
+    }
 }

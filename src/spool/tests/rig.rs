@@ -63,7 +63,7 @@ pub(super) struct Rig {
     pub(super) recovery: Recovery,
     readers: Vec<FileReader<Model>>,
     /// What the keeper has begun, and how far the log was written by then.
-    kept: Option<(Box<Kept<Model>>, u64)>,
+    kept: Option<(Kept<Model>, u64)>,
 }
 
 impl Rig {
@@ -111,14 +111,10 @@ impl Rig {
 
     /// Its next one; answers how far the log is synced, if it is.
     pub(super) fn end_keep(&mut self, waiting: usize) -> Option<u64> {
-        let (kept, written) = self.kept.take()?;
-        match self.engine.end_keep(&mut self.keeper, kept, waiting) {
-            Ok(outcome) => outcome.is_ok().then_some(written),
-            Err(kept) => {
-                self.kept = Some((kept, written));
-                None
-            }
-        }
+        let (kept, written) = self.kept.as_mut()?;
+        let (outcome, written) = (self.engine.end_keep(&mut self.keeper, kept, waiting)?, *written);
+        self.kept = None;
+        outcome.is_ok().then_some(written)
     }
 
     /// Whether the keeper is between the two.

@@ -24,6 +24,9 @@ pub(super) struct Slow {
     hung: Arc<(Mutex<bool>, Condvar)>,
     /// Syncs do, and nothing else.
     syncs_hang: Arc<(Mutex<bool>, Condvar)>,
+    pub(super) syncs_panic: Arc<AtomicBool>,
+    /// How often one has.
+    pub(super) panicked: Arc<AtomicU64>,
     whole: Option<Arc<Whole>>,
     /// Files that were synced, and whole syncs.
     pub(super) synced: Arc<[AtomicU64; 2]>,
@@ -99,14 +102,18 @@ impl Filesystem for Slow {
         self.wait();
         std::thread::sleep(Duration::from_millis(self.sync_millis.load(Ordering::Relaxed)));
         wait(&self.syncs_hang);
+        if self.syncs_panic.load(Ordering::Relaxed) {
+            self.panicked.fetch_add(1, Ordering::Relaxed);
+            panic!("as a test wants it");
+        }
         self.synced[0].fetch_add(1, Ordering::Relaxed);
         Disk.sync(file)
     }
     fn sync_whole(&self, _dir: &Path, _file: &Self::File, since: Instant, waiting: usize) -> Shared {
         let Some(whole) = &self.whole else { return Shared::Alone };
         whole.sync(since, waiting, || {
-            wait(&self.syncs_hang);
             self.synced[1].fetch_add(1, Ordering::Relaxed);
+            wait(&self.syncs_hang);
             Ok(())
         })
     }
