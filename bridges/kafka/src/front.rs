@@ -1,7 +1,8 @@
 //! The producer of events, shared by all outlets of a bridge.
 //!
 //! One producer for all lanes, since a thousand lanes must not be a thousand clients with threads and connections of
-//! their own. What keeps order within a key:
+//! their own. It is two clients of librdkafka: one for the topics of which there is always something to store, one for
+//! the others (see [`Generation`]). A topic is always the same client's. What keeps order within a key:
 //!
 //! - The idempotent producer stores a partition's records in the order of [`Generation::send`], without repeats,
 //!   through its own retries.
@@ -27,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use amibus_contract::{Fault, FaultKind, Message};
+use amibus_contract::{Fault, FaultKind, Kind, Message};
 use rdkafka::{
     ClientContext, Statistics,
     config::RDKafkaLogLevel,
@@ -100,8 +101,15 @@ pub(crate) enum Halt {
 }
 
 /// One producer, from its making to its retirement.
+///
+/// With one request on its way, a client of librdkafka gives each next one to the first partition that has records, and
+/// begins the search one partition further each time, those of all topics that it ever asked for in one round
+/// (`rd_kafka_broker_produce_toppars`). Partitions that have none leave their turns to the first one behind them. With
+/// the partitions of four idle topics in the round, the last of six had nearly no turns of its own, and its records
+/// waited for all others'. So topics that are mostly idle have a client of their own.
 pub(crate) struct Generation {
-    producer: Asked<Context>,
+    busy: Asked<Context>,
+    idle: Asked<Context>,
     failed: Arc<AtomicU64>,
     retired: RwLock<bool>,
     single: bool,
@@ -110,9 +118,18 @@ pub(crate) struct Generation {
 impl Generation {
     fn new(settings: &Settings, listener: Listener, single: bool) -> Result<Self, Fault> {
         let failed = Arc::new(AtomicU64::new(0));
-        let context = Context { listener, failed: failed.clone() };
-        let producer = Asked::new(&clients::front(settings, single), context)?;
-        Ok(Self { producer, failed, retired: RwLock::new(false), single })
+        let config = clients::front(settings, single);
+        let client = || Asked::new(&config, Context { listener: listener.clone(), failed: failed.clone() });
+        let (busy, idle) = (client()?, client()?);
+        Ok(Self { busy, idle, failed, retired: RwLock::new(false), single })
+    }
+
+    /// The client for the messages of that kind.
+    fn of(&self, kind: Kind) -> &Asked<Context> {
+        match kind {
+            Kind::Event | Kind::Call => &self.busy,
+            Kind::Link | Kind::Command | Kind::Response => &self.idle,
+        }
     }
 
     /// Queues messages; the first is number `first` in `reports`. Answers how many were taken (at most some hundred),
@@ -133,12 +150,13 @@ impl Generation {
                 .key(message.key())
                 .payload(&message.body[..])
                 .headers(record::headers(message));
-            match self.producer.send(record) {
+            let producer = self.of(message.topic.kind());
+            match producer.send(record) {
                 Ok(()) => {}
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
                     return (taken, Some(Halt::Full));
                 }
-                Err((error, _)) if self.producer.client().fatal_error().is_some() => {
+                Err((error, _)) if producer.client().fatal_error().is_some() => {
                     tracing::debug!(%error, "the producer has ended");
                     return (taken, Some(Halt::Retired));
                 }
@@ -157,27 +175,41 @@ impl Generation {
         self.single
     }
 
-    /// The client, for questions to the cluster.
-    pub(crate) fn client(&self) -> &rdkafka::client::Client<Context> {
-        self.producer.client()
+    /// The client that stores in that topic, for questions about it, and any other for other questions: a client keeps the
+    /// partitions of each topic that it was asked for.
+    pub(crate) fn client(&self, topic: &str) -> &rdkafka::client::Client<Context> {
+        let word = topic.rsplit('.').next();
+        let kind = Kind::ALL.into_iter().find(|kind| Some(kind.as_str()) == word);
+        self.of(kind.unwrap_or(Kind::Command)).client()
+    }
+
+    fn both(&self) -> [&Asked<Context>; 2] {
+        [&self.busy, &self.idle]
     }
 
     /// Takes back what is queued, for good. Blocks for some milliseconds.
     fn retire(&self) {
         let mut retired = self.retired.write().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut *retired, true) {
-            self.producer.purge(PurgeConfig::default().queue().inflight());
+            self.both()
+                .into_iter()
+                .for_each(|client| client.purge(PurgeConfig::default().queue().inflight()));
         }
     }
 
     /// Waits for what is queued, then takes the rest back. Answers how many were not delivered.
     fn finish(&self, limit: Duration) -> u64 {
         let before = self.failed.load(Ordering::Relaxed);
-        if let Err(error) = self.producer.flush(limit) {
-            tracing::warn!(%error, "not everything could be delivered before the end");
+        let end = Instant::now() + limit;
+        for client in self.both() {
+            if let Err(error) = client.flush(end.saturating_duration_since(Instant::now())) {
+                tracing::warn!(%error, "not everything could be delivered before the end");
+            }
         }
         self.retire();
-        let _ = self.producer.flush(PURGED_WITHIN);
+        for client in self.both() {
+            let _ = client.flush(PURGED_WITHIN);
+        }
         self.failed.load(Ordering::Relaxed).saturating_sub(before)
     }
 }
@@ -276,4 +308,28 @@ pub(crate) fn unusable(error: &KafkaError) -> Fault {
     };
     let fault = Fault::new(FaultKind::Refused, format!("no client with this configuration: {words}"));
     fault.deciding(amibus_contract::Decision::Stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use amibus_contract::{Value, Values};
+
+    use super::*;
+
+    #[test]
+    fn the_client_of_busy_topics_is_never_asked_for_an_idle_one() {
+        let values = Values::default().with("brokers", Value::Text("127.0.0.1:1".into()));
+        let context = amibus_contract::Context { prefix: "ami".into(), ..Default::default() };
+        let settings = Settings::new(&values, &context).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let health = Arc::new(crate::health::Health::default());
+        let generation =
+            Generation::new(&settings, Listener(health), false).unwrap_or_else(|fault| panic!("{fault}"));
+        let is_busy = |topic: &str| std::ptr::eq(generation.client(topic), generation.busy.client());
+        for kind in Kind::ALL {
+            let stores = std::ptr::eq(generation.of(kind), &generation.busy);
+            assert_eq!(is_busy(&format!("a.b.{}", kind.as_str())), stores, "{kind:?}");
+        }
+        assert!(is_busy("ami.event") && !is_busy("ami.link") && !is_busy("ami.response"));
+        assert!(!is_busy("ami.event.dead") && !is_busy("ami") && !is_busy("event-ish"));
+    }
 }

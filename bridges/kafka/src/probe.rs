@@ -51,8 +51,8 @@ async fn cluster(hub: &Arc<Hub>) -> Result<String, Fault> {
     let generation = hub.front.lease()?;
     let (health, limit) = (hub.health.clone(), hub.settings.connect_timeout);
     let asked = blocking(move || {
-        let client = generation.client();
         // The topic is of no interest: an answer names the brokers, too.
+        let client = generation.client("ami");
         let metadata = ask(&health, limit, "the cluster", |time| client.fetch_metadata(Some("ami"), time))?;
         let id = client.fetch_cluster_id(limit).unwrap_or_else(|| "unknown".into());
         let brokers: Vec<String> =

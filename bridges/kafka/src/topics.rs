@@ -96,7 +96,7 @@ impl Topics {
         let generation = front.lease()?;
         let (health, limit, topic) = (self.health.clone(), self.settings.connect_timeout, topic.to_owned());
         let ask = move || {
-            let client = generation.client();
+            let client = generation.client(&topic);
             ask(&health, limit, &topic, |time| client.fetch_metadata(Some(&topic), time))
                 .and_then(|metadata| shape(&metadata, &topic))
         };

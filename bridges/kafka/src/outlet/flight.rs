@@ -15,6 +15,10 @@ use crate::{
     reports::{Reports, Wanted},
 };
 
+/// After how many more stored records the caller is told, so that it sends as many again; half of all that are on their way, where
+/// that is less. So what waits in the producer hardly shrinks meanwhile, and the caller is not woken for each request.
+const TOLD_RECORDS: usize = 1_024;
+
 /// What is on its way.
 pub(crate) struct Flight {
     pub(super) generation: Arc<Generation>,
@@ -59,7 +63,7 @@ impl KafkaOutlet {
         flight.sent += sent;
         let (offered, on_way) = (before.len() + rest.len(), before.len() + sent);
         let ends_here = halt.is_some() || !are_known || offered == 0;
-        let wanted = flight.told + if ends_here { on_way } else { offered.div_ceil(2) };
+        let wanted = flight.told + if ends_here { on_way } else { offered.div_ceil(2).min(TOLD_RECORDS) };
         let stored = timeout_at(deadline, flight.reports.wait(Wanted::Stored(wanted)));
         let in_time = tokio::select! {
             biased;
