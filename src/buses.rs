@@ -4,6 +4,9 @@
 use amibus_contract::Plug;
 use amibus_contract::{Context, Key, Problem, SharedBridge, Values};
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 /// Opens a bus from checked values; see [`amibus_contract::Plug::open`].
 pub type Open = fn(&Values, &Context) -> Result<SharedBridge, Vec<Problem>>;
 

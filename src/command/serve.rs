@@ -164,12 +164,16 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use amibus_contract::{BoxFuture, Bridge, Client, Fault, FaultKind, Outlet, Reach};
+    use amibus_contract::{BoxFuture, Fault};
 
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::{command::testing, metrics::Metrics};
+    use crate::{
+        buses::testing::{BUS, of_inlets},
+        command::testing,
+        metrics::Metrics,
+    };
 
     #[tokio::test]
     async fn there_is_room_again_once_enough_is_let_go() {
@@ -185,12 +189,6 @@ mod tests {
         assert_eq!(*held.0.borrow(), 0);
     }
 
-    /// A bus whose first inlets close by themselves.
-    struct Closing {
-        opened: watch::Sender<u32>,
-        close: u32,
-    }
-
     struct Opened {
         closes: bool,
     }
@@ -204,46 +202,21 @@ mod tests {
         }
     }
 
-    impl Bridge for Closing {
-        fn name(&self) -> &'static str {
-            "test"
-        }
-        fn reach(&self) -> Reach {
-            Reach::Sent
-        }
-        fn promise(&self) -> String {
-            String::new()
-        }
-        fn status(&self) -> Result<(), String> {
-            Ok(())
-        }
-        fn outlet<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
-            Box::pin(async { Err(Fault::new(FaultKind::Closed, "none")) })
-        }
-        fn inlet<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
-            self.opened.send_modify(|opened| *opened += 1);
-            let closes = *self.opened.borrow() <= self.close;
-            let inlet: Box<dyn Inlet> = Box::new(Opened { closes });
-            Box::pin(async { Ok(Some(inlet)) })
-        }
-        fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
-            Box::pin(async { Err(Fault::new(FaultKind::Closed, "none")) })
-        }
-        fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
-            Box::pin(async { Ok(Vec::new()) })
-        }
-        fn close(&self, _: Duration) -> BoxFuture<'_, u64> {
-            Box::pin(async { 0 })
-        }
-    }
-
-    /// A bus of which so many inlets close by themselves, and who takes from it.
-    fn closing(engine: Arc<Engine>, close: u32, stop: &CancellationToken) -> (Arc<Closing>, JoinHandle<()>) {
-        let bridge = Arc::new(Closing { opened: watch::Sender::default(), close });
+    /// Takes from a bus of which the first `close` inlets close by themselves; tells how many were opened.
+    fn closing(
+        engine: Arc<Engine>,
+        close: u32,
+        stop: &CancellationToken,
+    ) -> (watch::Receiver<u32>, JoinHandle<()>) {
+        let (open, opened) = watch::channel(0);
+        let bridge = of_inlets(move || {
+            open.send_modify(|opened| *opened += 1);
+            Opened { closes: *open.borrow() <= close }
+        });
         let scope = Scope { prefix: "ami".to_owned(), servers: Vec::new() };
-        let metrics = Metrics::default().bus("test");
-        let serving = engine.serve(bridge.clone(), scope, metrics, stop.clone(), stop.clone());
-        (bridge, tokio::spawn(serving))
+        let metrics = Metrics::default().bus(BUS);
+        let serving = engine.serve(bridge, scope, metrics, stop.clone(), stop.clone());
+        (opened, tokio::spawn(serving))
     }
 
     #[tokio::test(start_paused = true)]
@@ -251,9 +224,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (engine, _spool) = testing::engine(dir.path());
         let stop = CancellationToken::new();
-        let (bridge, serving) = closing(engine, u32::MAX, &stop);
+        let (opened, serving) = closing(engine, u32::MAX, &stop);
         tokio::time::sleep(Duration::from_secs(60)).await;
-        let opened = *bridge.opened.borrow();
+        let opened = *opened.borrow();
         // At 0, 0.25, 0.75, 1.75, 3.75, 7.75, 15.75 s, and every 10 s from then on.
         assert!((8..=12).contains(&opened), "{opened} times in a minute");
         stop.cancel();
@@ -265,13 +238,12 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let (engine, _spool) = testing::engine(dir.path());
         let stop = CancellationToken::new();
-        let (bridge, serving) = closing(engine, 1, &stop);
-        let mut opened = bridge.opened.subscribe();
+        let (mut opened, serving) = closing(engine, 1, &stop);
         let again = tokio::time::timeout(INLET_RETRY_MAX, opened.wait_for(|opened| *opened == 2)).await;
         assert!(again.is_ok_and(|again| again.is_ok()));
         assert!(!serving.is_finished());
         stop.cancel();
         tokio::time::timeout(INLET_RETRY_MAX, serving).await.expect("in time").expect("no panic");
-        assert_eq!(*bridge.opened.borrow(), 2);
+        assert_eq!(*opened.borrow(), 2);
     }
 }

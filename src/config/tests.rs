@@ -1,16 +1,16 @@
 //! Configurations and what is said about them, as transcripts.
 
-use std::{env::VarError, io::Write as _, sync::Arc, time::Duration};
+use std::{env::VarError, io::Write as _, time::Duration};
 
-use amibus_contract::{
-    BoxFuture, Bridge, Client, Context, Fault, FaultKind, Inlet, Key, KeyKind, Outlet, Problem, Reach, Scope,
-    SharedBridge, Values,
-};
+use amibus_contract::{Context, Key, KeyKind, Problem, SharedBridge, Values};
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::{ClientConfig, Config, Login, Place, Sources};
-use crate::{buses::Registration, filter::Verdict};
+use crate::{
+    buses::{Registration, testing::deaf},
+    filter::Verdict,
+};
 
 const KEYS: &[Key] = &[
     Key::with_default("url", KeyKind::Text, "test://127.0.0.1", "Where it is."),
@@ -25,42 +25,9 @@ const KEYS: &[Key] = &[
     Key::optional("options", KeyKind::TextMap, "Passed through."),
 ];
 
-/// A bus that can be configured and nothing else.
-struct Deaf;
-
-impl Bridge for Deaf {
-    fn name(&self) -> &'static str {
-        "test"
-    }
-    fn reach(&self) -> Reach {
-        Reach::Sent
-    }
-    fn promise(&self) -> String {
-        "nothing".to_owned()
-    }
-    fn status(&self) -> Result<(), String> {
-        Err("deaf".to_owned())
-    }
-    fn outlet<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
-        Box::pin(async { Err(Fault::new(FaultKind::Closed, "deaf")) })
-    }
-    fn inlet<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
-        Box::pin(async { Ok(None) })
-    }
-    fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
-        Box::pin(async { Err(Fault::new(FaultKind::Closed, "deaf")) })
-    }
-    fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-    fn close(&self, _: Duration) -> BoxFuture<'_, u64> {
-        Box::pin(async { 0 })
-    }
-}
-
 fn open(values: &Values, _: &Context) -> Result<SharedBridge, Vec<Problem>> {
     match values.text("url") {
-        Some(url) if url.starts_with("test://") => Ok(Arc::new(Deaf)),
+        Some(url) if url.starts_with("test://") => Ok(deaf()),
         _ => Err(vec![Problem::new("url", "must begin with test://")]),
     }
 }

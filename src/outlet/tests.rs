@@ -5,11 +5,12 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use amibus_contract::{BoxFuture, Bridge, Client, Inlet, Kind, Published, Reach, Scope};
+use amibus_contract::{BoxFuture, Kind, Published, Reach};
 use tokio::{sync::watch, time::Instant};
 
 use super::*;
 use crate::{
+    buses::testing::{BUS, of_outlets},
     metrics::Metrics,
     normalize::{Notice, Profile},
     spool::{self, Options},
@@ -18,7 +19,6 @@ use crate::{
 mod company;
 mod many;
 
-const BUS: &str = "scripted";
 const BATCH_MESSAGES: usize = 32;
 const BATCH_BYTES: usize = 16 << 10;
 /// One of so many records is refused for good.
@@ -192,36 +192,6 @@ impl Outlet for Scripted {
     }
 }
 
-impl Bridge for Scripted {
-    fn name(&self) -> &'static str {
-        BUS
-    }
-    fn reach(&self) -> Reach {
-        Reach::Stored
-    }
-    fn promise(&self) -> String {
-        "all that the contract says".to_owned()
-    }
-    fn status(&self) -> Result<(), String> {
-        Ok(())
-    }
-    fn outlet<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
-        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Outlet>) })
-    }
-    fn inlet<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
-        Box::pin(async { Ok(None) })
-    }
-    fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
-        Box::pin(async { Err(Fault::new(FaultKind::Closed, "it has none")) })
-    }
-    fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-    fn close(&self, _: Duration) -> BoxFuture<'_, u64> {
-        Box::pin(async { 0 })
-    }
-}
-
 fn writer() -> Arc<Writer> {
     Arc::new(Writer::new(Profile::new("pbx1", None).expect("a profile"), "ami", "log").expect("a prefix"))
 }
@@ -272,12 +242,12 @@ async fn each_message_is_told_of_once_and_in_its_place_whatever_the_bus_answers(
     let (hold, is_held) = watch::channel(false);
     let script = Arc::new(Mutex::new(Script { random: 0x2545_f491_4f6c_dd1d, ..Script::default() }));
     let bus = Scripted { script, is_held };
-    let metrics = Metrics::default();
+    let (outlet, metrics) = (bus.clone(), Metrics::default());
     let lane = Lane {
         writer: Arc::clone(&writer),
         spool: Arc::clone(&spool),
         number: 0,
-        bridge: Arc::new(bus.clone()),
+        bridge: of_outlets(move |_| outlet.clone()),
         batch_messages: BATCH_MESSAGES,
         batch_bytes: BATCH_BYTES,
         budget: Budget::new(BATCH_BYTES / 2),

@@ -67,36 +67,6 @@ impl Outlet for Slow {
     }
 }
 
-impl Bridge for Slow {
-    fn name(&self) -> &'static str {
-        BUS
-    }
-    fn reach(&self) -> Reach {
-        Reach::Stored
-    }
-    fn promise(&self) -> String {
-        "in its time".to_owned()
-    }
-    fn status(&self) -> Result<(), String> {
-        Ok(())
-    }
-    fn outlet<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
-        Box::pin(async { Ok(Box::new(self.clone()) as Box<dyn Outlet>) })
-    }
-    fn inlet<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
-        Box::pin(async { Ok(None) })
-    }
-    fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
-        Box::pin(async { Err(Fault::new(FaultKind::Closed, "it has none")) })
-    }
-    fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-    fn close(&self, _: Duration) -> BoxFuture<'_, u64> {
-        Box::pin(async { 0 })
-    }
-}
-
 /// Appends so many, and waits until they are on the disk.
 fn append_all(spool: &Spool, writer: &Writer, count: usize) {
     append(spool, writer, count);
@@ -136,11 +106,12 @@ async fn seen(
     append_all(&spool, &writer, waiting);
     let answer = Arc::new(Mutex::new(answer(Arc::clone(&spool), Arc::clone(&writer))));
     let (bus, metrics) = (Slow { seen: Arc::default(), answer }, Metrics::default());
+    let seen = Arc::clone(&bus.seen);
     let lane = Lane {
         writer,
         spool,
         number: 0,
-        bridge: Arc::new(bus.clone()),
+        bridge: of_outlets(move |_| bus.clone()),
         batch_messages: BATCH,
         batch_bytes: usize::MAX,
         budget: Budget::new(usize::MAX / 2),
@@ -149,7 +120,7 @@ async fn seen(
         bus_metrics: metrics.bus(BUS),
     };
     assert_eq!(lane.run(CancellationToken::new()).await, 0, "nothing is left");
-    let seen = bus.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     seen.clone()
 }
 

@@ -58,41 +58,13 @@ impl Outlet for Held {
     }
 }
 
-impl Bridge for Held {
-    fn name(&self) -> &'static str {
-        BUS
-    }
-    fn reach(&self) -> Reach {
-        Reach::Stored
-    }
-    fn promise(&self) -> String {
-        "once it is held no more".to_owned()
-    }
-    fn status(&self) -> Result<(), String> {
-        Ok(())
-    }
-    fn outlet<'a>(&'a self, lane: &'a str) -> BoxFuture<'a, Result<Box<dyn Outlet>, Fault>> {
-        Box::pin(async { Ok(Box::new(Self { lane: lane.to_owned(), ..self.clone() }) as Box<dyn Outlet>) })
-    }
-    fn inlet<'a>(&'a self, _: &'a Scope) -> BoxFuture<'a, Result<Option<Box<dyn Inlet>>, Fault>> {
-        Box::pin(async { Ok(None) })
-    }
-    fn client<'a>(&'a self) -> BoxFuture<'a, Result<Box<dyn Client>, Fault>> {
-        Box::pin(async { Err(Fault::new(FaultKind::Closed, "it has none")) })
-    }
-    fn probe(&self) -> BoxFuture<'_, Result<Vec<String>, Fault>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-    fn close(&self, _: Duration) -> BoxFuture<'_, u64> {
-        Box::pin(async { 0 })
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_lanes_that_are_held_up_have_a_bounded_part_in_memory_and_none_is_without() {
     let dir = tempfile::tempdir().expect("a directory");
     let (hold, is_held) = watch::channel(true);
     let bus = Held { offered: Arc::default(), is_held, lane: String::new() };
+    let outlet = bus.clone();
+    let bridge = of_outlets(move |lane| Held { lane: lane.to_owned(), ..outlet.clone() });
     let (budget, metrics) = (Budget::new(TOTAL_BYTES), Metrics::default());
     let (mut lanes, mut spools) = (Vec::new(), Vec::new());
     for number in 0..LANES {
@@ -105,7 +77,7 @@ async fn many_lanes_that_are_held_up_have_a_bounded_part_in_memory_and_none_is_w
             writer,
             spool: Arc::clone(&spool),
             number: 0,
-            bridge: Arc::new(bus.clone()),
+            bridge: Arc::clone(&bridge),
             batch_messages: MESSAGES,
             batch_bytes: 2 * TOTAL_BYTES,
             budget: Arc::clone(&budget),
