@@ -207,16 +207,11 @@ impl<F: Filesystem> LedgerFile<F> {
         let file = Arc::new(fs.open(&dir.join(name), true)?);
         let generation = found.newest.as_ref().map_or(0, |newest| newest.generation);
         let mut renewed = Self { fs, file, generation };
-        renewed.store(ledger.clone())?;
-        renewed.store(ledger.clone())?;
+        for _ in 0..2 {
+            renewed.note(ledger.clone())?;
+            renewed.fs.sync(&renewed.file)?;
+        }
         Ok(renewed)
-    }
-
-    /// Writes the next slot, durably; answers which one of the two.
-    pub(super) fn store(&mut self, ledger: Ledger) -> io::Result<usize> {
-        let slot = self.begin(ledger)?;
-        self.fs.sync(&slot.file)?;
-        Ok(self.stored(&slot))
     }
 
     /// Writes the next slot, which is stored once the file is synced and [`Self::stored`] is told so.

@@ -161,6 +161,7 @@ impl<F: Filesystem + Clone> Job for Keeping<F> {
         self.synced = Instant::now();
         if last {
             self.ends = true;
+            // Only what is durable by now may be called so in the slot that is written next.
             let synced = self.engine.sync_step();
             let outcome = self.engine.store_step(&mut self.keeper, last).and(synced);
             return self.next(last, &outcome);
