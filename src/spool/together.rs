@@ -20,6 +20,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(target_os = "linux")]
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
 use super::ledger::LEDGER;
 
 /// Logs that wait for a sync at the same moment, from which on the filesystem is synced as a whole. A whole sync also
@@ -138,18 +144,39 @@ impl Handle {
     }
 }
 
+/// What one opens when it is first wanted. Nobody else waits for that, which may hang.
+#[cfg(target_os = "linux")]
+struct Once<T> {
+    value: OnceLock<T>,
+    begun: AtomicBool,
+}
+
+#[cfg(target_os = "linux")]
+impl<T> Once<T> {
+    const fn new() -> Self {
+        Self { value: OnceLock::new(), begun: AtomicBool::new(false) }
+    }
+
+    /// `None` while another one opens it, or where nobody does and `wanted` is false.
+    fn get(&self, wanted: bool, open: impl FnOnce() -> T) -> Option<&T> {
+        match self.value.get() {
+            None if wanted && !self.begun.swap(true, Ordering::Relaxed) => Some(self.value.get_or_init(open)),
+            opened => opened,
+        }
+    }
+}
+
 /// Syncs what `file`, which lies in the folder `dir` beside a ledger, and many others hold.
 #[cfg(target_os = "linux")]
 pub(super) fn sync(dir: &std::path::Path, file: &File, since: Instant, waiting: usize) -> Shared {
-    use std::{os::unix::fs::MetadataExt as _, sync::OnceLock};
+    use std::os::unix::fs::MetadataExt as _;
 
     static WHOLE: Whole = Whole::new();
-    static HANDLE: OnceLock<Option<Handle>> = OnceLock::new();
+    static HANDLE: Once<Option<Handle>> = Once::new();
 
-    if waiting < TOGETHER_FROM && HANDLE.get().is_none() {
+    let Some(Some(handle)) = HANDLE.get(waiting >= TOGETHER_FROM, || Handle::open(dir)) else {
         return Shared::Alone;
-    }
-    let Some(handle) = HANDLE.get_or_init(|| Handle::open(dir)) else { return Shared::Alone };
+    };
     let may_be_older = since.saturating_duration_since(handle.opened) < OLDER_THAN_HANDLE;
     match file.metadata() {
         Ok(found) if found.dev() == handle.device && !may_be_older => {
@@ -258,6 +285,20 @@ mod tests {
         let panics = || whole.sync(Instant::now(), TOGETHER_FROM, || panic!("as a test wants it"));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
         assert_eq!(whole.sync(Instant::now(), TOGETHER_FROM, || Ok(())), Shared::Done);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn nobody_waits_for_what_another_one_opens() {
+        let (once, meanwhile) = (Once::new(), Cell::new(None));
+        let never = || unreachable!("opened twice");
+        assert_eq!(once.get(false, never), None, "nobody wants it");
+        let opened = once.get(true, || {
+            meanwhile.set(Some([once.get(true, never), once.get(false, never)]));
+            7
+        });
+        assert_eq!((opened, meanwhile.get()), (Some(&7), Some([None, None])));
+        assert_eq!([once.get(true, never), once.get(false, never)], [Some(&7); 2]);
     }
 
     #[test]
