@@ -141,7 +141,10 @@ impl<F: Filesystem + Clone> Engine<F> {
                 }
                 (Wrote::Chunk, state.ledger_is_wanted())
             }
-            Err(failed) => (Wrote::Failed, self.failed(&mut state, &failed.to_string())),
+            Err(failed) => {
+                state.roll |= roll;
+                (Wrote::Failed, self.failed(&mut state, &failed.to_string()))
+            }
         };
         drop(state);
         if wanted {

@@ -195,6 +195,10 @@ impl<F: Filesystem + Clone> Log<F> {
         let file = Arc::new(self.fs.create(&self.dir.join(format::segment_name(first)))?);
         self.fs.write_at(&file, &format::header(first), 0)?;
         self.fs.sync_dir(&self.dir)?;
+        // After a panic the one before may hold nothing that counts: then this is its file, emptied.
+        if self.segments.back().is_some_and(|last| last.first == first) {
+            self.bytes -= self.segments.pop_back().map_or(0, |same| same.bytes);
+        }
         let bytes = SEGMENT_HEADER_BYTES as u64;
         self.segments.push_back(Segment { first, bytes, from, until });
         self.bytes += bytes;

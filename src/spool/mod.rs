@@ -27,7 +27,8 @@
 //! 1. Sequences start at 1; each record or hole begins at the number that the one before ended at. Anything else is
 //!    damage. A segment ends where the next one begins; bytes beyond that mean nothing.
 //! 2. Bytes are only ever appended, and a segment is synced before the next one begins: what a crash takes is the end
-//!    of the log. Recovery does not repair a segment, it begins the next one.
+//!    of the log. Recovery does not repair a segment, it begins the next one. A segment in which nothing counts is the
+//!    exception: one with the same first number takes its place.
 //! 3. A bus is given a record once it is written (`flush_interval` above 0) or synced (`flush_interval` 0), the mark says
 //!    so, and its number is below `reserved` in both slots of the ledger. The one exception is a disk that refuses
 //!    writes: then records go out from memory, once both slots of the ledger say so (`ahead`). They stop saying so as

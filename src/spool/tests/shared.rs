@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
-    rig::{body, decode, message},
-    slow::Slow,
+    rig::{body, decode, message, number},
+    slow::{REFUSED, Slow},
 };
-use crate::spool::{OpenError, Options, Spool, open::open_on};
+use crate::spool::{OpenError, Options, Recovery, Spool, open::open_on};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -160,4 +160,81 @@ async fn what_was_to_be_synced_when_the_keeper_panicked_is_synced_later() {
     fs.syncs_panic.store(false, Ordering::Relaxed);
     until("both synced", || synced(&fs)[0] >= before + 2).await;
     assert!(spool.finish(PATIENCE));
+}
+
+/// Opens a spool anew, in which nothing was lost but what `end` and the numbers behind it stand for, and finds each of those
+/// before once.
+async fn has_all_before(fs: &Slow, dir: &Path, end: u64) -> Recovery {
+    let opened = open_on(fs.clone(), dir, Options::default(), &["one"], [1; 16]).expect("free");
+    let recovery = opened.recovery().clone();
+    assert!(recovery.lost.as_ref().is_none_or(|lost| lost.first == end), "{recovery:?}");
+    let spool = opened.start(decode()).expect("threads");
+    let (mut reader, mut next) = (spool.reader(0), 1);
+    while next < end {
+        let batch = tokio::time::timeout(PATIENCE, reader.batch(100, 1 << 20)).await.expect("in time");
+        let batch = batch.expect("open");
+        assert_eq!(batch.lost, None);
+        for message in batch.messages {
+            assert_eq!(number(&message), next);
+            next += 1;
+        }
+    }
+    assert_eq!(next, end);
+    recovery
+}
+
+#[tokio::test]
+async fn what_the_writer_panicked_behind_is_written_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut spools = Vec::new();
+    // It is the first of its segment or not, and the end of the segment can be synced or not.
+    for (before, refuses) in [(0, false), (2, false), (0, true), (2, true)] {
+        let (dir, fs) = (dir.path().join(format!("{before}-{refuses}")), Slow::default());
+        let spool = start(&fs, &dir).expect("opens");
+        for _ in 0..before {
+            let number = append(&spool);
+            assert!(spool.written(number).await);
+        }
+        fs.marks_panic.store(true, Ordering::Relaxed);
+        let number = append(&spool);
+        until("a panic", || spool.status().failing.is_some()).await;
+        fs.refuses_syncs.store(refuses, Ordering::Relaxed);
+        fs.marks_panic.store(false, Ordering::Relaxed);
+        if refuses {
+            until("refused", || spool.status().failing.is_some_and(|why| why == REFUSED)).await;
+            fs.refuses_syncs.store(false, Ordering::Relaxed);
+        }
+        assert!(spool.in_a_file(number).await);
+        append(&spool);
+        spools.push((spool, dir, fs));
+    }
+    // What is not needed any more is removed meanwhile.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    for (spool, dir, fs) in spools {
+        let end = spool.next();
+        assert!(spool.finish(PATIENCE));
+        let recovery = has_all_before(&fs, &dir, end).await;
+        assert_eq!((recovery.clean, recovery.lost, recovery.next), (true, None, end), "{}", dir.display());
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_last_turn_ends_it_as_a_kill_does() {
+    let (dir, fs) = (tempfile::tempdir().expect("a folder"), Slow::default());
+    for (marks, syncs) in [(true, false), (false, true)] {
+        let dir = dir.path().join(format!("{marks}"));
+        let spool = start(&fs, &dir).expect("opens");
+        let number = append(&spool);
+        assert!(spool.written(number).await);
+        fs.marks_panic.store(marks, Ordering::Relaxed);
+        fs.syncs_panic.store(syncs, Ordering::Relaxed);
+        append(&spool);
+        assert!(spool.finish(PATIENCE), "it ends");
+        fs.marks_panic.store(false, Ordering::Relaxed);
+        fs.syncs_panic.store(false, Ordering::Relaxed);
+        let recovery = has_all_before(&fs, &dir, 3).await;
+        assert!(!recovery.clean);
+        // What no mark tells of may have gone out from memory, and more behind it.
+        assert_eq!(recovery.lost.is_some(), marks, "{recovery:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! The real disk, made to hang, to take its time, to refuse reads, and to panic where a file is made.
+//! The real disk, made to hang, to take its time, to refuse reads and syncs, and to panic.
 
 use std::{
     io,
@@ -7,20 +7,29 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use crate::spool::{
     fs::{Disk, Filesystem},
+    ledger::SLOT_BYTES,
     together::{Shared, Whole},
 };
+
+/// Why it refuses.
+pub(super) const REFUSED: &str = "refused";
 
 /// The real disk, made slow.
 #[derive(Clone, Default)]
 pub(super) struct Slow {
     pub(super) sync_millis: Arc<AtomicU64>,
     pub(super) refuses_reads: Arc<AtomicBool>,
+    pub(super) refuses_syncs: Arc<AtomicBool>,
+    /// Where a file is made.
     panics: Arc<AtomicBool>,
+    /// Where the mark is written behind a chunk.
+    pub(super) marks_panic: Arc<AtomicBool>,
     hung: Arc<(Mutex<bool>, Condvar)>,
     /// Syncs do, and nothing else.
     syncs_hang: Arc<(Mutex<bool>, Condvar)>,
@@ -87,12 +96,15 @@ impl Filesystem for Slow {
     fn read_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.wait();
         if self.refuses_reads.load(Ordering::Relaxed) {
-            return Err(io::Error::other("refused"));
+            return Err(io::Error::other(REFUSED));
         }
         Disk.read_at(file, buffer, offset)
     }
     fn write_at(&self, file: &Self::File, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.wait();
+        // The ledger's slots are written by others.
+        let is_mark = bytes.len() == SLOT_BYTES && thread::current().name() == Some("spool-write");
+        assert!(!is_mark || !self.marks_panic.load(Ordering::Relaxed), "as a test wants it");
         Disk.write_at(file, bytes, offset)
     }
     fn truncate(&self, file: &Self::File, len: u64) -> io::Result<()> {
@@ -100,11 +112,14 @@ impl Filesystem for Slow {
     }
     fn sync(&self, file: &Self::File) -> io::Result<()> {
         self.wait();
-        std::thread::sleep(Duration::from_millis(self.sync_millis.load(Ordering::Relaxed)));
+        thread::sleep(Duration::from_millis(self.sync_millis.load(Ordering::Relaxed)));
         wait(&self.syncs_hang);
         if self.syncs_panic.load(Ordering::Relaxed) {
             self.panicked.fetch_add(1, Ordering::Relaxed);
             panic!("as a test wants it");
+        }
+        if self.refuses_syncs.load(Ordering::Relaxed) {
+            return Err(io::Error::other(REFUSED));
         }
         self.synced[0].fetch_add(1, Ordering::Relaxed);
         Disk.sync(file)
