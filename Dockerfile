@@ -1,7 +1,7 @@
 # amibus in a small image, without root: docker build -t amibus .
 #
 # It builds with BuildKit and with the older builder alike, so there are no cache mounts. The first stage compiles OpenSSL,
-# librdkafka and SQLite too: some minutes.
+# librdkafka, SQLite and jemalloc too: some minutes. What that takes (a C and C++ compiler, make, perl) is in the image.
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .

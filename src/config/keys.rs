@@ -246,7 +246,8 @@ pub const SPOOL: &[Key] = &[
         KeyKind::Duration,
         "1s",
         "How much a loss of power may cost. What was written survives the end of amibus in any case; `0s` syncs \
-         each event to the disk before any bus is given it.",
+         each event to the disk before any bus is given it. Where 32 servers' logs or more are due at once, the \
+         filesystem of `dir` is synced as a whole, with whatever else is on it (ext4 and XFS, since Linux 5.17).",
     ),
 ];
 

@@ -106,7 +106,9 @@ pub(crate) const KEYS: &[Key] = &[
         KeyKind::Integer { min: 1, max: MAX_BATCH_MESSAGES },
         "8192",
         "How many messages of a server are offered at once, those that are on their way included. They fall to the \
-         topic's partitions, and each request holds those of one: few make small requests, which cost the most.",
+         topic's partitions, and each request holds those of one: few make small requests, which cost the most. \
+         Where there are other buses, a server's lane that catches up (more than twice as many wait) offers at most \
+         896, and twice as many each time that what waits does not shrink quickly.",
     ),
     Key::with_default("batch_bytes", KeyKind::Size, "8MiB", "How many bytes are offered at once, likewise."),
     Key::with_default(

@@ -145,7 +145,9 @@ pub const KEYS: &[Key] = &[
         "batch_messages",
         KeyKind::Integer { min: 1, max: MAX_BATCH_MESSAGES as i64 },
         "1024",
-        "How many messages are offered at once, those that are on their way included.",
+        "How many messages of a server are offered at once, those that are on their way included. Where there are \
+         other buses, a server's lane that catches up (more than twice as many wait) offers at most 896, and twice \
+         as many each time that what waits does not shrink quickly.",
     ),
     Key::with_default("batch_bytes", KeyKind::Size, "1MiB", "How many bytes are offered at once, likewise."),
     Key::with_default(
