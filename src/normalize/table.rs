@@ -34,25 +34,25 @@ pub(crate) struct Name {
 
 /// Open addressing over a hash of the length and the outer bytes of a name.
 pub(crate) struct Table {
-    slots: Box<[Slot]>,
+    /// By hash, the id of a name, or 0. Small, for this is all that a name that is not listed has to be looked for in.
+    slots: Box<[u16; SLOTS]>,
+    /// Each at its id, as the next.
+    spelled: Vec<Spelled>,
     /// The names, each at its id; no line begins with the first.
     names: Vec<Name>,
 }
 
-/// The place of one name; free while its id is 0.
+/// What a name is known by.
 #[derive(Clone, Copy)]
-struct Slot {
+struct Spelled {
     /// What [`ends`] says of the name. Up to sixteen bytes, that and the length are all of it.
     ends: (u64, u64),
     name: &'static [u8],
-    id: u16,
 }
-
-const FREE: Slot = Slot { ends: (0, 0), name: b"", id: 0 };
 
 impl Table {
     fn new() -> Self {
-        let mut table = Self { slots: vec![FREE; SLOTS].into(), names: Vec::with_capacity(MAX_NAMES) };
+        let mut table = Self { slots: Box::new([0; SLOTS]), spelled: Vec::new(), names: Vec::new() };
         let none = Name {
             rule: fields::UNKNOWN,
             line: Padded::NOWHERE,
@@ -61,6 +61,7 @@ impl Table {
             special_in: 0,
         };
         table.names.push(none);
+        table.spelled.push(Spelled { ends: (0, 0), name: b"" });
         for (name, form, role) in fields::listed() {
             let id = u16::try_from(table.names.len()).unwrap_or(0);
             let ready = Name::new(&name, Rule { id, form, role });
@@ -73,12 +74,13 @@ impl Table {
 
     fn insert(&mut self, name: String, id: u16) {
         let ends = ends(name.as_bytes());
-        let free = |slot: &usize| self.slots.get(*slot).is_some_and(|slot| slot.id == 0);
+        let free = |slot: &usize| self.slots.get(*slot) == Some(&0);
         let place = probe(hash(name.len(), ends), SLOTS).find(free);
         if let Some(slot) = place.and_then(|slot| self.slots.get_mut(slot)) {
-            // The table is made once and stays.
-            *slot = Slot { ends, name: name.leak().as_bytes(), id };
+            *slot = id;
         }
+        // The table is made once and stays.
+        self.spelled.push(Spelled { ends, name: name.leak().as_bytes() });
     }
 
     /// The name of that id; of 0, one that no line begins with.
@@ -99,10 +101,11 @@ impl Table {
         let ends = ends(name);
         let hash = hash(name.len(), ends);
         for slot in probe(hash, SLOTS) {
-            let Some(slot) = self.slots.get(slot).filter(|slot| slot.id != 0) else { break };
-            let same = slot.ends == ends && slot.name.len() == name.len();
-            if same && (name.len() <= 16 || slot.name == name) {
-                return self.listed(slot.id).ok_or(hash);
+            let Some(id) = self.slots.get(slot).filter(|id| **id != 0) else { break };
+            let Some(spelled) = self.spelled.get(usize::from(*id)) else { break };
+            let same = spelled.ends == ends && spelled.name.len() == name.len();
+            if same && (name.len() <= 16 || spelled.name == name) {
+                return self.listed(*id).ok_or(hash);
             }
         }
         Err(hash)
@@ -160,12 +163,13 @@ mod tests {
 
     #[test]
     fn every_name_is_found_again_and_only_once() {
-        let names: Vec<_> = TABLE.slots.iter().filter(|slot| slot.id != 0).collect();
-        for slot in &names {
-            let name = String::from_utf8_lossy(slot.name);
-            let found = TABLE.get(slot.name).expect("listed");
-            assert_eq!(found.rule.id, slot.id, "{name} is in two lists");
-            assert_eq!(found.line.len(), slot.name.len() + ": ".len());
+        let names: Vec<_> = TABLE.slots.iter().filter(|id| **id != 0).collect();
+        for id in &names {
+            let spelled = TABLE.spelled[usize::from(**id)].name;
+            let name = String::from_utf8_lossy(spelled);
+            let found = TABLE.get(spelled).expect("listed");
+            assert_eq!(found.rule.id, **id, "{name} is in two lists");
+            assert_eq!(found.line.len(), spelled.len() + ": ".len());
             let begins = |line: &str| {
                 found.line.is(|ahead| block::load(line.as_bytes().get(ahead..).unwrap_or_default()))
             };
