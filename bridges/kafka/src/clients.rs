@@ -6,13 +6,13 @@ use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 use crate::{health::STATISTICS_EVERY_MS, settings::Settings};
 
-/// How many records may wait in one producer.
+/// How many records may wait in one client that produces.
 pub(crate) const QUEUED_RECORDS: u32 = 100_000;
-/// How many KiB of records may wait in one producer.
+/// How many KiB of records may wait in one client that produces.
 const QUEUED_KIB: u32 = 256 * 1024;
 /// How long a producer waits for more records before it sends, in milliseconds. Batches come whole, so hardly.
 const LINGER_MS: u32 = 1;
-/// How many requests with records are on their way to one broker.
+/// How many requests with records one client has on their way to one broker.
 ///
 /// With more, events were lost that had been reported as stored, on real Kafka 4: a broker takes any first sequence
 /// number of a producer that it does not know in a partition. So when the first request is turned away (a partition

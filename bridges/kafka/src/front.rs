@@ -6,7 +6,7 @@
 //!
 //! - The idempotent producer stores a partition's records in the order of [`Generation::send`], without repeats,
 //!   through its own retries.
-//! - One request is on its way to a broker at a time, and a record counts as stored once its place is known: what
+//! - One request of each client is on its way to a broker at a time, and a record counts as stored once its place is known: what
 //!   librdkafka only concludes is not believed.
 //! - No record times out alone, and a record that the broker refuses for good ends the producer (librdkafka's
 //!   gapless guarantee). So what is stored of a partition is at any time a prefix of what was sent.
@@ -207,8 +207,9 @@ impl Generation {
             }
         }
         self.retire();
+        let end = Instant::now() + PURGED_WITHIN;
         for client in self.both() {
-            let _ = client.flush(PURGED_WITHIN);
+            let _ = client.flush(end.saturating_duration_since(Instant::now()));
         }
         self.failed.load(Ordering::Relaxed).saturating_sub(before)
     }

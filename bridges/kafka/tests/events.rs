@@ -23,6 +23,12 @@ pub(crate) fn events(rig: &KafkaRig, numbers: std::ops::Range<usize>, pad: usize
     numbers.map(|n| message(rig.prefix(), Kind::Event, "pbx1", n, KEYS, pad)).collect()
 }
 
+/// Events, and a link message in place of each third.
+pub(crate) fn of_two_kinds(rig: &KafkaRig, numbers: std::ops::Range<usize>, pad: usize) -> Vec<Message> {
+    let kind = |n: usize| if n.is_multiple_of(3) { Kind::Link } else { Kind::Event };
+    numbers.map(|n| message(rig.prefix(), kind(n), "pbx1", n, KEYS, pad)).collect()
+}
+
 pub(crate) fn number(body: &[u8]) -> usize {
     let text = String::from_utf8_lossy(body);
     let digits = text.split("\"n\":").nth(1).and_then(|rest| rest.split(',').next()).expect("a number");
@@ -300,7 +306,7 @@ async fn closing_counts_what_could_not_be_delivered() {
     let mut outlet = outlet(&bridge).await;
     assert_eq!(outlet.publish(&events(&rig, 0..10, 10)).await.fault, None);
     rig.kill_server().await;
-    let messages = events(&rig, 10..10 + MESSAGES, 10);
+    let messages = of_two_kinds(&rig, 10..10 + MESSAGES, 10);
     let dropped = tokio::time::timeout(Duration::from_millis(300), outlet.publish(&messages)).await;
     assert!(dropped.is_err(), "no broker, and yet an answer: {dropped:?}");
     let lost = bridge.close(Duration::from_secs(1)).await;

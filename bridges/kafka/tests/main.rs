@@ -6,6 +6,7 @@ mod conformance;
 mod events;
 mod flight;
 mod hung;
+mod kinds;
 mod letters;
 mod login;
 mod rig;
