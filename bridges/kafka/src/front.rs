@@ -6,8 +6,8 @@
 //!
 //! - The idempotent producer stores a partition's records in the order of [`Generation::send`], without repeats,
 //!   through its own retries.
-//! - One request of each client is on its way to a broker at a time, and a record counts as stored once its place is known: what
-//!   librdkafka only concludes is not believed.
+//! - One request of each client is on its way to a broker at a time, and a record counts as stored once its place is
+//!   known: what librdkafka only concludes is not believed.
 //! - No record times out alone, and a record that the broker refuses for good ends the producer (librdkafka's
 //!   gapless guarantee). So what is stored of a partition is at any time a prefix of what was sent.
 //! - When a batch must be stopped, its whole producer is *retired*: under a lock that excludes senders everything
@@ -102,11 +102,11 @@ pub(crate) enum Halt {
 
 /// One producer, from its making to its retirement.
 ///
-/// With one request on its way, a client of librdkafka gives each next one to the first partition that has records, and
-/// begins the search one partition further each time, those of all topics that it ever asked for in one round
-/// (`rd_kafka_broker_produce_toppars`). Partitions that have none leave their turns to the first one behind them. With
-/// the partitions of four idle topics in the round, the last of six had nearly no turns of its own, and its records
-/// waited for all others'. So topics that are mostly idle have a client of their own.
+/// With one request on its way, a client of librdkafka gives each next one to the first partition that has records. It
+/// goes round the partitions of all topics that it was ever asked for, and begins one further each time
+/// (`rd_kafka_broker_produce_toppars`): those that have none leave their turns to the first one behind them. Beside the
+/// partitions of four idle topics, the last of six had hardly a turn of its own, and its records waited for all others'.
+/// So topics that are mostly idle have a client of their own.
 pub(crate) struct Generation {
     busy: Asked<Context>,
     idle: Asked<Context>,
@@ -175,8 +175,8 @@ impl Generation {
         self.single
     }
 
-    /// The client that stores in that topic, for questions about it, and any other for other questions: a client keeps the
-    /// partitions of each topic that it was asked for.
+    /// The client for questions about that topic: the one that stores in it, since a client keeps the partitions of each
+    /// topic that it was asked for. Of a topic of nobody's, the idle one.
     pub(crate) fn client(&self, topic: &str) -> &rdkafka::client::Client<Context> {
         let word = topic.rsplit('.').next();
         let kind = Kind::ALL.into_iter().find(|kind| Some(kind.as_str()) == word);

@@ -20,13 +20,17 @@ const QUIET_FOR: Duration = Duration::from_millis(600);
 pub(crate) const KEYS: usize = 7;
 
 pub(crate) fn events(rig: &KafkaRig, numbers: std::ops::Range<usize>, pad: usize) -> Vec<Message> {
-    numbers.map(|n| message(rig.prefix(), Kind::Event, "pbx1", n, KEYS, pad)).collect()
+    of_kinds(rig, &[Kind::Event], numbers, pad)
 }
 
-/// Events, and a link message in place of each third.
-pub(crate) fn of_two_kinds(rig: &KafkaRig, numbers: std::ops::Range<usize>, pad: usize) -> Vec<Message> {
-    let kind = |n: usize| if n.is_multiple_of(3) { Kind::Link } else { Kind::Event };
-    numbers.map(|n| message(rig.prefix(), kind(n), "pbx1", n, KEYS, pad)).collect()
+/// Of these kinds in turn.
+pub(crate) fn of_kinds(
+    rig: &KafkaRig,
+    kinds: &[Kind],
+    numbers: std::ops::Range<usize>,
+    pad: usize,
+) -> Vec<Message> {
+    numbers.map(|n| message(rig.prefix(), kinds[n % kinds.len()], "pbx1", n, KEYS, pad)).collect()
 }
 
 pub(crate) fn number(body: &[u8]) -> usize {
@@ -306,7 +310,7 @@ async fn closing_counts_what_could_not_be_delivered() {
     let mut outlet = outlet(&bridge).await;
     assert_eq!(outlet.publish(&events(&rig, 0..10, 10)).await.fault, None);
     rig.kill_server().await;
-    let messages = of_two_kinds(&rig, 10..10 + MESSAGES, 10);
+    let messages = of_kinds(&rig, &[Kind::Link, Kind::Event], 10..10 + MESSAGES, 10);
     let dropped = tokio::time::timeout(Duration::from_millis(300), outlet.publish(&messages)).await;
     assert!(dropped.is_err(), "no broker, and yet an answer: {dropped:?}");
     let lost = bridge.close(Duration::from_secs(1)).await;

@@ -8,12 +8,15 @@ use amibus_contract::{
 };
 
 use crate::{
-    events::{KEYS, assert_order, events, number, outlet, publish_all, see},
+    events::{KEYS, assert_order, events, number, of_kinds, outlet, publish_all, see},
     rig::KafkaRig,
 };
 
 /// Messages on offer at a time.
-pub(crate) const OFFERED: usize = 2_000;
+const OFFERED: usize = 2_000;
+
+/// Kinds that go through two clients of librdkafka, those of one of them more often.
+const TWO_CLIENTS: [Kind; 3] = [Kind::Link, Kind::Event, Kind::Event];
 
 /// Messages after which a full flight is told of what is stored, at the latest.
 const TOLD_AFTER: usize = 1_024;
@@ -23,19 +26,15 @@ const RESTARTED_WITHIN: Duration = Duration::from_secs(300);
 
 /// What a sliding offer met.
 #[derive(Default)]
-pub(crate) struct Met {
+struct Met {
     /// How often only a part was safe, without a fault.
     parts: usize,
-    pub(crate) faults: Vec<Fault>,
+    faults: Vec<Fault>,
 }
 
 /// Offers [`OFFERED`] messages, more as the first are safe, and what a fault left as a whole, as a lane does; sets aside
 /// what is refused for good. `progress` is told how many are safe.
-pub(crate) async fn slide(
-    outlet: &mut dyn Outlet,
-    messages: &[Message],
-    mut progress: impl FnMut(usize),
-) -> Met {
+async fn slide(outlet: &mut dyn Outlet, messages: &[Message], mut progress: impl FnMut(usize)) -> Met {
     let (mut at, mut drains_until, mut met) = (0, 0, Met::default());
     while at < messages.len() {
         let drains = at < drains_until;
@@ -92,14 +91,33 @@ async fn a_full_flight_whose_broker_is_killed_costs_no_fault_and_no_repeat() {
     assert_eq!(bridge.close(Duration::from_secs(5)).await, 0);
 }
 
+/// That every message of these kinds came but those, in order within its key, and none of those.
+async fn assert_whole(rig: &KafkaRig, kinds: &[Kind], messages: usize, but: &[usize]) {
+    for kind in [Kind::Event, Kind::Link].into_iter().filter(|kind| kinds.contains(kind)) {
+        let others = (0..messages).filter(|n| kinds[n % kinds.len()] == kind && !but.contains(n));
+        let seen = see(&mut rig.watch(&[&rig.topic(kind.as_str())]), others).await;
+        assert_order(&seen);
+        assert!(seen.iter().all(|got| !but.contains(&number(&got.body))), "{kind:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_flight_whose_broker_hangs_is_taken_back_in_time_and_nothing_is_lost_or_reordered() {
+    hangs_amid_a_flight(&[Kind::Event]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_flight_through_two_clients_whose_broker_hangs_is_taken_back_likewise() {
+    hangs_amid_a_flight(&TWO_CLIENTS).await;
+}
+
+async fn hangs_amid_a_flight(kinds: &[Kind]) {
     const MESSAGES: usize = 20_000;
     let mut rig = KafkaRig::own();
     rig.values = rig.values.with("publish_timeout", Value::Duration(Duration::from_secs(2)));
     let bridge = rig.bridge();
     let mut outlet = outlet(&bridge).await;
-    let messages = events(&rig, 0..MESSAGES, 300);
+    let messages = of_kinds(&rig, kinds, 0..MESSAGES, 300);
     let (progress, mut stored) = tokio::sync::watch::channel(0);
     let offered = tokio::spawn(async move {
         slide(&mut *outlet, &messages, |safe| {
@@ -114,35 +132,43 @@ async fn a_full_flight_whose_broker_hangs_is_taken_back_in_time_and_nothing_is_l
     rig.with_server(|kafka| kafka.resume());
     let met = offered.await.expect("published");
     assert!(hung < MESSAGES, "too late to disturb it");
-    let kinds: Vec<FaultKind> = met.faults.iter().map(|fault| fault.kind).collect();
+    let found: Vec<FaultKind> = met.faults.iter().map(|fault| fault.kind).collect();
     assert!(
-        !kinds.is_empty() && met.faults.iter().all(|fault| fault.decision == Decision::Retry),
-        "{kinds:?}"
+        !found.is_empty() && met.faults.iter().all(|fault| fault.decision == Decision::Retry),
+        "{found:?}"
     );
-    assert_order(&see(&mut rig.watch(&[&rig.topic("event")]), 0..MESSAGES).await);
+    assert_whole(&rig, kinds, MESSAGES, &[]).await;
 }
 
-/// The brokers' limit of the topic is lower than ours, so that the refusal comes from there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_the_broker_refuses_amid_a_flight_are_set_aside_and_the_others_keep_their_order() {
+    refuses_amid_a_flight(&[Kind::Event]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_the_broker_refuses_amid_a_flight_through_two_clients_are_set_aside_likewise() {
+    refuses_amid_a_flight(&TWO_CLIENTS).await;
+}
+
+/// The brokers' limit of the topics is lower than ours, so that the refusal comes from there.
+async fn refuses_amid_a_flight(kinds: &[Kind]) {
     const MESSAGES: usize = 8_000;
     let rig = KafkaRig::shared();
-    rig.make_topic(&rig.topic("event"), 3, &[("max.message.bytes", "100000")]).await;
+    for kind in [Kind::Event, Kind::Link] {
+        rig.make_topic(&rig.topic(kind.as_str()), 3, &[("max.message.bytes", "100000")]).await;
+    }
     let bridge = rig.bridge();
     let mut outlet = outlet(&bridge).await;
-    let mut messages = events(&rig, 0..MESSAGES, 10);
-    let refused = [0, 2_900, 5_000, 5_001];
+    let mut messages = of_kinds(&rig, kinds, 0..MESSAGES, 10);
+    let refused = [0, 2_900, 3_000, 5_000, 5_001];
     for n in refused {
-        messages[n] = message(rig.prefix(), Kind::Event, "pbx1", n, KEYS, 200_000);
+        messages[n] = message(rig.prefix(), messages[n].topic.kind(), "pbx1", n, KEYS, 200_000);
     }
     let met = slide(&mut *outlet, &messages, |_| {}).await;
     let skipped: Vec<&Fault> = met.faults.iter().filter(|fault| fault.decision == Decision::Skip).collect();
     assert_eq!(skipped.len(), refused.len(), "{:?}", met.faults);
     assert!(skipped.iter().all(|fault| fault.kind == FaultKind::TooLarge), "{skipped:?}");
-    let others = (0..MESSAGES).filter(|n| !refused.contains(n));
-    let seen = see(&mut rig.watch(&[&rig.topic("event")]), others).await;
-    assert_order(&seen);
-    assert!(seen.iter().all(|got| !refused.contains(&number(&got.body))));
+    assert_whole(&rig, kinds, MESSAGES, &refused).await;
     assert_eq!(bridge.close(Duration::from_secs(5)).await, 0);
 }
 

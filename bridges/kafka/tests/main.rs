@@ -6,7 +6,6 @@ mod conformance;
 mod events;
 mod flight;
 mod hung;
-mod kinds;
 mod letters;
 mod login;
 mod rig;

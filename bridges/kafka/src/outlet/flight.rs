@@ -15,8 +15,9 @@ use crate::{
     reports::{Reports, Wanted},
 };
 
-/// After how many more stored records the caller is told, so that it sends as many again; half of all that are on their way, where
-/// that is less. So what waits in the producer hardly shrinks meanwhile, and the caller is not woken for each request.
+/// After how many more stored records the caller is told, so that it sends as many again; half of all that are on their
+/// way, where that is less. So what waits in the producer hardly shrinks meanwhile, and the caller is not woken for each
+/// request.
 const TOLD_RECORDS: usize = 1_024;
 
 /// What is on its way.
