@@ -104,9 +104,9 @@ pub(crate) enum Halt {
 ///
 /// With one request on its way, a client of librdkafka gives each next one to the first partition that has records. It
 /// goes round the partitions of all topics that it was ever asked for, and begins one further each time
-/// (`rd_kafka_broker_produce_toppars`): those that have none leave their turns to the first one behind them. Beside the
-/// partitions of four idle topics, the last of six had hardly a turn of its own, and its records waited for all others'.
-/// So topics that are mostly idle have a client of their own.
+/// (`rd_kafka_broker_produce_toppars`): those that have none leave their turns to the first one behind them. Beside
+/// those of two idle topics, the last of six had hardly a turn of its own, and its records waited for all others'. So
+/// topics that are mostly idle have a client of their own.
 pub(crate) struct Generation {
     busy: Asked<Context>,
     idle: Asked<Context>,
