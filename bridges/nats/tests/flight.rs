@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use amibus_contract::{
-    Decision, Fault, FaultKind, Kind, Message, Outlet, Published, Value, conformance, conformance::Rig,
+    Decision, Fault, FaultKind, Kind, Message, Outlet, Published, Value, Values, conformance,
+    conformance::Rig,
 };
 use async_nats::jetstream::{
     self,
@@ -17,6 +18,10 @@ use crate::{
 
 /// Messages on offer at a time.
 const OFFERED: usize = 1_000;
+
+/// Messages that may await their confirmation. An outlet answers once half of what is on offer is stored, so that with
+/// these on their way a part of it always is not, however many confirmations come at once.
+const IN_FLIGHT: usize = OFFERED / 4;
 
 /// What a sliding offer met.
 #[derive(Default)]
@@ -56,6 +61,11 @@ async fn slide(outlet: &mut dyn Outlet, messages: &[Message], mut on_fault: impl
     met
 }
 
+/// Of a stream, with at most [`IN_FLIGHT`] messages on their way.
+fn full(url: &str) -> Values {
+    durable(url).with("max_in_flight", Value::Integer(IN_FLIGHT as i64))
+}
+
 async fn held(rig: &NatsRig) -> Vec<(String, String)> {
     stream_holds(&rig.plain().await, EVENTS, &format!("{PREFIX}.event.>")).await
 }
@@ -65,7 +75,7 @@ async fn a_full_flight_whose_server_is_killed_costs_nothing_and_mixes_nothing_up
     let rig = NatsRig::jetstream().await;
     let messages = events(24_000, 300);
     for per_key in [Some(1), None] {
-        let values = durable(rig.url());
+        let values = full(rig.url());
         let bridge = open(&match per_key {
             Some(count) => values.with("max_in_flight_per_key", Value::Integer(count)),
             None => values,
@@ -98,8 +108,8 @@ async fn messages_refused_for_good_amid_a_flight_are_set_aside_and_the_others_ke
     let mut config = context.get_stream(EVENTS).await.expect("the stream").cached_info().config.clone();
     config.max_message_size = 2_000;
     context.update_stream(config).await.expect("limited");
-    for (round, per_key) in [1, 512].into_iter().enumerate() {
-        let values = durable(rig.url()).with("max_in_flight_per_key", Value::Integer(per_key));
+    for (round, per_key) in [1, IN_FLIGHT as i64].into_iter().enumerate() {
+        let values = full(rig.url()).with("max_in_flight_per_key", Value::Integer(per_key));
         let bridge = open(&values);
         let mut outlet = bridge.outlet("pbx1").await.expect("an outlet");
         let first = round * 6_000;
