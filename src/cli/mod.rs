@@ -26,7 +26,10 @@ mod signals;
 mod spool;
 mod tail;
 
-use std::{future::Future, io::Write as _, process::ExitCode, sync::mpsc::sync_channel, time::Duration};
+use std::{
+    future::Future, io::Write as _, num::NonZeroUsize, process::ExitCode, sync::mpsc::sync_channel, thread,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -189,7 +192,7 @@ pub fn main() -> ExitCode {
 fn complain(message: &str) {
     let (written, done) = sync_channel(1);
     let line = format!("{message}\n");
-    let thread = std::thread::Builder::new().spawn(move || {
+    let thread = thread::Builder::new().spawn(move || {
         let _ = std::io::stderr().write_all(line.as_bytes());
         let _ = written.try_send(());
     });
@@ -198,9 +201,18 @@ fn complain(message: &str) {
     }
 }
 
-/// Runs `work` to its end on an async runtime.
+/// Runs `work` to its end on an async runtime with one thread for each core.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    block_on_threads(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN), work)
+}
+
+/// Runs `work` to its end on an async runtime with so many threads.
+fn block_on_threads<T>(
+    threads: NonZeroUsize,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(threads.get()).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(work);
     // What still runs by then is a thread that nobody waits for.

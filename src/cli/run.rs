@@ -28,7 +28,7 @@ const SIGNALS: &str = "\
 SIGTERM and SIGINT: stop reading, deliver what was read, leave within shutdown.drain; a second one, more than a second
 later, leaves at once.
 SIGHUP: read the file again; if it is right and http.listen and the journal can be had, drain and go on with it,
-otherwise go on as before. log.level is taken too; log.format is not, it needs a start.
+otherwise go on as before. log.level is taken too; log.format and worker_threads are not, they need a start.
 
 Logs go to standard error, and lines that nobody reads there in time are lost and counted. `amibus check -c FILE`
 tells what a configuration means.";
@@ -50,7 +50,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, logging: Logging) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
     let mut log = logging.start_lossy(&config.log.level, config.log.format);
-    super::block_on(async {
+    super::block_on_threads(config.worker_threads, async {
         let signals = Signals::new().map_err(|error| Failure::Failed(format!("no signals: {error}")))?;
         let door = Door::open(config.http.listen, None).await.map_err(failed)?;
         let mut running = Running { file: &args.config, logging, log: &mut log, signals };
@@ -117,7 +117,7 @@ impl Running<'_> {
         while let Some(next) = self.until_told(&plan, daemon).await? {
             daemon = match Daemon::start(&next.config).await {
                 Ok(daemon) => {
-                    self.take_log(&plan.config, &next.config);
+                    self.take_rest(&plan.config, &next.config);
                     plan = next;
                     daemon
                 }
@@ -184,13 +184,20 @@ impl Running<'_> {
         }
     }
 
-    fn take_log(&self, before: &Config, now: &Config) {
+    fn take_rest(&self, before: &Config, now: &Config) {
         if before.log.level != now.log.level {
             self.log.set(self.logging.level(&now.log.level));
             info!(level = now.log.level, "log.level is taken; -v and RUST_LOG go before it");
         }
         if before.log.format != now.log.format {
             warn!("log.format changed and is not taken before the next start");
+        }
+        if before.worker_threads != now.worker_threads {
+            let next = now.worker_threads;
+            info!(
+                next,
+                "other worker_threads, given or by servers, buses and cores, are taken at the next start"
+            );
         }
     }
 }

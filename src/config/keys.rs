@@ -105,6 +105,14 @@ pub const TOP: &[Key] = &[
         "amibus",
         "What this process calls itself towards the buses (client id, connection name).",
     ),
+    Key::optional(
+        "worker_threads",
+        KeyKind::Integer { min: 1, max: 1_024 },
+        "How many threads carry messages between the servers and the buses; the log and librdkafka have some of their own. \
+         Left out: half as many as there are cores, but not more than there are pairs of a server and a bus. One carries \
+         over 100,000 events a second; each further one costs processor time at lower rates, since it is woken for little. \
+         Not taken anew on SIGHUP.",
+    ),
 ];
 
 /// Keys of `[[server]]`.

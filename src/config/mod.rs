@@ -26,7 +26,7 @@ mod documents;
 #[cfg(test)]
 mod tests;
 
-use std::{env::VarError, ffi::OsString, fs::File, io::Read, path::Path};
+use std::{env::VarError, ffi::OsString, fs::File, io::Read, num::NonZeroUsize, path::Path};
 
 use amibus_contract::Context;
 
@@ -58,6 +58,8 @@ pub struct Config {
     pub prefix: String,
     /// What this process calls itself towards the buses.
     pub instance: String,
+    /// How many threads carry messages.
+    pub worker_threads: NonZeroUsize,
     /// The servers; at least one, no two of one name.
     pub servers: Vec<Server>,
     /// Which events go on.
@@ -205,11 +207,13 @@ fn config(root: &Table, registry: &[Registration], faults: &mut Faults<'_>) -> C
     let filters = rules::filters(root, &names, faults);
     let command = single::command(root, &names, faults);
     let context = Context { claims_least_age: command.claims_least_age(), ..context };
+    let buses = bus::buses(root, registry, None, &context, faults);
     Config {
+        worker_threads: single::worker_threads(&top, servers.len() * buses.len()),
         filters,
         command,
         spool: single::spool(root, faults),
-        buses: bus::buses(root, registry, None, &context, faults),
+        buses,
         http: single::http(root, faults),
         log: single::log(root, faults),
         shutdown: single::shutdown(root, faults),

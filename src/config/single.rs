@@ -1,6 +1,6 @@
 //! The tables that are given once or not at all: `[spool]`, `[command]`, `[http]`, `[log]`, `[shutdown]`.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use amibus_contract::{Context, message::check_prefix};
 
@@ -137,6 +137,19 @@ pub(super) fn context(top: &Section, faults: &mut Faults<'_>) -> Context {
     Context { prefix, instance, ..Context::default() }
 }
 
+/// As configured, or by the cores and by how many `lanes` (pairs of a server and a bus) there are.
+pub(super) fn worker_threads(top: &Section, lanes: usize) -> NonZeroUsize {
+    let given = top.values.integer("worker_threads").and_then(|count| usize::try_from(count).ok());
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    given.and_then(NonZeroUsize::new).unwrap_or_else(|| workers_for(lanes, cores))
+}
+
+/// The runtime wakes one thread more than it needs for each wake from outside, while it has one: at 10,000 events a
+/// second that is a third of what amibus takes. And most run beside a PBX, which needs its cores itself.
+fn workers_for(lanes: usize, cores: NonZeroUsize) -> NonZeroUsize {
+    NonZeroUsize::new(lanes.min(cores.get() / 2)).unwrap_or(NonZeroUsize::MIN)
+}
+
 impl CommandConfig {
     /// How long a shared claim must be kept at least: as long as the journal knows the command, and until its owner counts
     /// as gone, some times over.
@@ -221,5 +234,17 @@ pub(super) fn shutdown(root: &Table, faults: &mut Faults<'_>) -> Shutdown {
 fn at_least(section: &Section, key: &str, least: u64, faults: &mut Faults<'_>) {
     if section.values.size(key).is_some_and(|bytes| bytes < least) {
         section.note(faults, key, format!("must be at least {}", units::show_size(least)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_no_more_workers_than_have_something_to_do_or_half_the_cores() {
+        let workers = |lanes, cores| workers_for(lanes, NonZeroUsize::new(cores).expect("some")).get();
+        assert_eq!([workers(1, 1), workers(1, 16), workers(3, 16), workers(1_000, 16)], [1, 1, 3, 8]);
+        assert_eq!([workers(1_000, 1), workers(1_000, 2), workers(1_000, 3), workers(2, 4)], [1, 1, 1, 2]);
     }
 }

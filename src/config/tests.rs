@@ -71,6 +71,7 @@ fn errors(text: &str) -> String {
 fn a_small_file_gets_all_defaults() {
     let config = parse(GOOD).expect("valid");
     assert_eq!((config.prefix.as_str(), config.instance.as_str()), ("ami", "amibus"));
+    assert_eq!(config.worker_threads.get(), 1, "one server, one bus");
     let server = config.servers.first().expect("one server");
     assert_eq!(server.url(), "ami://127.0.0.1:5038");
     assert_eq!(server.login, Login::Md5);

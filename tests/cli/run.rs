@@ -126,13 +126,42 @@ fn what_cannot_be_had_is_not_taken() {
     }
 
     let other = "[log]\nlevel = \"debug\"\nformat = \"text\"\n";
-    file.write(&configuration(&sim, other));
+    file.write(&format!("worker_threads = 3\n{}", configuration(&sim, other)));
     running.signal("HUP");
     running.log(|line| line.contains("log.level is taken"));
     running.log(|line| line.contains("log.format changed and is not taken"));
+    running.log(|line| line.contains("worker_threads") && line.contains("\"next\":3"));
     assert_eq!(address(&mut running), http, "the port stays");
     running.signal("TERM");
     assert_eq!(running.end().code, Some(0));
+}
+
+/// The runtime's threads, those that wait for a disk among them.
+#[cfg(target_os = "linux")]
+fn worker_threads(running: &Running) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", running.child.id())).expect("it runs");
+    let names = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("tokio-rt-worker")).count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn it_has_as_many_worker_threads_as_are_configured_and_few_otherwise() {
+    const CONFIGURED: usize = 64;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let sim = runtime.block_on(Sim::start(SimOptions::default())).expect("a simulated Asterisk");
+    for (first_line, is_configured) in
+        [(format!("worker_threads = {CONFIGURED}"), true), (String::new(), false)]
+    {
+        let file = File::new(&format!("{first_line}\n{}", configuration(&sim, "")));
+        let mut running = Running::start(amibus(&["run", "-c", &file.name()]));
+        let http = address(&mut running);
+        until(&http, "/ready", "200 OK");
+        let threads = worker_threads(&running);
+        assert_eq!(threads >= CONFIGURED, is_configured, "{threads}");
+        running.signal("TERM");
+        assert_eq!(running.end().code, Some(0));
+    }
 }
 
 /// A bus that is not there, so that leaving takes as long as it may.
