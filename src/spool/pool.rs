@@ -191,12 +191,17 @@ impl Pool {
         Ok(())
     }
 
-    /// What each thread does: a round of turns, a rest, and the next one.
+    /// What each thread does: rounds of turns, with a rest before each one that would follow too closely. Where something
+    /// came while it rested, it rests after the next round too, so that nobody has to wake it; otherwise it waits to be
+    /// woken, once and not twice for each round.
     fn serve(&'static self) {
+        let (mut began, mut busy) = (Instant::now(), false);
         let mut queue = self.lock();
         loop {
-            let began = Instant::now();
             let round = queue.ready.len();
+            if round > 0 {
+                began = Instant::now();
+            }
             for _ in 0..round {
                 let Some((id, mut job)) = queue.take() else { break };
                 drop(queue);
@@ -209,10 +214,9 @@ impl Pool {
                 queue = self.lock();
                 queue.put_back(id, job, next);
             }
-            if round > 0 {
-                drop(queue);
-                thread::sleep(self.pace.saturating_sub(began.elapsed()));
-                queue = self.lock();
+            if busy || !queue.ready.is_empty() {
+                queue = self.rest(queue, began);
+                busy = !queue.ready.is_empty();
                 continue;
             }
             if queue.idle - queue.called >= SPARES {
@@ -224,7 +228,18 @@ impl Pool {
             queue = waited.unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
             queue.called -= 1;
+            busy = began.elapsed() < self.pace;
+            if busy {
+                queue = self.rest(queue, began);
+            }
         }
+    }
+
+    /// Rests until the next round may begin.
+    fn rest<'a>(&'a self, queue: MutexGuard<'a, Queue>, began: Instant) -> MutexGuard<'a, Queue> {
+        drop(queue);
+        thread::sleep(self.pace.saturating_sub(began.elapsed()));
+        self.lock()
     }
 
     /// What the clock does.
