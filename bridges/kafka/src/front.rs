@@ -22,7 +22,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, RwLock, Weak,
+        Arc, Mutex, PoisonError, RwLock, TryLockError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -140,7 +140,12 @@ impl Generation {
         first: usize,
         reports: &Arc<Reports>,
     ) -> (usize, Option<Halt>) {
-        let retired = self.retired.read().unwrap_or_else(PoisonError::into_inner);
+        // Whoever retires it may hold the lock for as long as librdkafka's threads wait for a resolver.
+        let retired = match self.retired.try_read() {
+            Ok(retired) => retired,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return (0, Some(Halt::Retired)),
+        };
         if *retired {
             return (0, Some(Halt::Retired));
         }
@@ -187,7 +192,7 @@ impl Generation {
         [&self.busy, &self.idle]
     }
 
-    /// Takes back what is queued, for good. Blocks for some milliseconds.
+    /// Takes back what is queued, for good. Blocks for some milliseconds, and where a resolver hangs until it gives up.
     fn retire(&self) {
         let mut retired = self.retired.write().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut *retired, true) {
@@ -317,14 +322,37 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_client_of_busy_topics_is_never_asked_for_an_idle_one() {
+    fn generation() -> Generation {
         let values = Values::default().with("brokers", Value::Text("127.0.0.1:1".into()));
         let context = amibus_contract::Context { prefix: "ami".into(), ..Default::default() };
         let settings = Settings::new(&values, &context).unwrap_or_else(|problems| panic!("{problems:?}"));
         let health = Arc::new(crate::health::Health::default());
-        let generation =
-            Generation::new(&settings, Listener(health), false).unwrap_or_else(|fault| panic!("{fault}"));
+        Generation::new(&settings, Listener(health), false).unwrap_or_else(|fault| panic!("{fault}"))
+    }
+
+    /// A sender that waited for it would hold up everything else that its thread carries.
+    #[test]
+    fn nothing_waits_for_a_retirement_that_hangs() {
+        let (generation, reports) = (generation(), Arc::new(Reports::new(0)));
+        let (_, free) = generation.send(&[], 0, &reports);
+        assert!(free.is_none());
+        let hangs = generation.retired.write().expect("nobody panicked");
+        std::thread::scope(|scope| {
+            let (told, answer) = std::sync::mpsc::channel();
+            let (generation, reports) = (&generation, &reports);
+            scope.spawn(move || {
+                let (taken, halt) = generation.send(&[], 0, reports);
+                let _ = told.send((taken, matches!(halt, Some(Halt::Retired))));
+            });
+            let answer = answer.recv_timeout(Duration::from_secs(10));
+            drop(hangs);
+            assert_eq!(answer, Ok((0, true)));
+        });
+    }
+
+    #[test]
+    fn the_client_of_busy_topics_is_never_asked_for_an_idle_one() {
+        let generation = generation();
         let is_busy = |topic: &str| std::ptr::eq(generation.client(topic), generation.busy.client());
         for kind in Kind::ALL {
             let stores = std::ptr::eq(generation.of(kind), &generation.busy);
