@@ -169,18 +169,30 @@ impl<T> Once<T> {
 /// Syncs what `file`, which lies in the folder `dir` beside a ledger, and many others hold.
 #[cfg(target_os = "linux")]
 pub(super) fn sync(dir: &std::path::Path, file: &File, since: Instant, waiting: usize) -> Shared {
-    use std::os::unix::fs::MetadataExt as _;
-
     static WHOLE: Whole = Whole::new();
     static HANDLE: Once<Option<Handle>> = Once::new();
 
-    let Some(Some(handle)) = HANDLE.get(waiting >= TOGETHER_FROM, || Handle::open(dir)) else {
+    sync_with(&WHOLE, &HANDLE, dir, file, since, waiting)
+}
+
+#[cfg(target_os = "linux")]
+fn sync_with(
+    whole: &Whole,
+    handle: &Once<Option<Handle>>,
+    dir: &std::path::Path,
+    file: &File,
+    since: Instant,
+    waiting: usize,
+) -> Shared {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let Some(Some(handle)) = handle.get(waiting >= TOGETHER_FROM, || Handle::open(dir)) else {
         return Shared::Alone;
     };
     let may_be_older = since.saturating_duration_since(handle.opened) < OLDER_THAN_HANDLE;
     match file.metadata() {
         Ok(found) if found.dev() == handle.device && !may_be_older => {
-            WHOLE.sync(since, waiting, || handle.sync())
+            whole.sync(since, waiting, || handle.sync())
         }
         _ => Shared::Alone,
     }
@@ -306,21 +318,16 @@ mod tests {
     fn the_filesystem_is_synced_where_that_tells_enough() {
         let dir = tempfile::tempdir().expect("a folder");
         let file = File::create(dir.path().join(LEDGER)).expect("a file");
+        let (whole, handle) = (Whole::new(), Once::new());
+        let synced =
+            |file: &File, since, waiting| sync_with(&whole, &handle, dir.path(), file, since, waiting);
         let (now, later) = (Instant::now(), Instant::now() + 2 * OLDER_THAN_HANDLE);
-        assert_eq!(sync(dir.path(), &file, later, TOGETHER_FROM - 1), Shared::Alone, "too few");
-        assert_eq!(
-            sync(dir.path(), &file, now, TOGETHER_FROM),
-            Shared::Alone,
-            "it may be older than the handle"
-        );
+        assert_eq!(synced(&file, later, TOGETHER_FROM - 1), Shared::Alone, "too few");
+        assert_eq!(synced(&file, now, TOGETHER_FROM), Shared::Alone, "it may be older than the handle");
         let expected = if tells_of_errors(&file) { Shared::Done } else { Shared::Alone };
-        assert_eq!(sync(dir.path(), &file, later, TOGETHER_FROM), expected);
+        assert_eq!(synced(&file, later, TOGETHER_FROM), expected);
         if let Ok(elsewhere) = File::open("/proc/self/status") {
-            assert_eq!(
-                sync(dir.path(), &elsewhere, later, TOGETHER_FROM),
-                Shared::Alone,
-                "of another filesystem"
-            );
+            assert_eq!(synced(&elsewhere, later, TOGETHER_FROM), Shared::Alone, "of another filesystem");
         }
     }
 

@@ -242,3 +242,28 @@ fn threads_that_nobody_needs_end() {
     let (_, turns) = counting(pool);
     until("its turn", || turns.load(SeqCst) == 1);
 }
+
+/// However the calls fall, a thread rests between two rounds.
+#[test]
+fn one_thread_takes_its_turns_no_faster_than_its_pace() {
+    const CALLS: usize = 600;
+    let pool = pool(1);
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let takes = Arc::clone(&taken);
+    let caller = pool.add(Does(move || {
+        takes.lock().expect("held shortly").push(Instant::now());
+        later()
+    }));
+    // Calls that come while it rests, and such as find it asleep.
+    for pause in [PACE / 4, PACE / 4, 3 * PACE].into_iter().cycle().take(CALLS) {
+        caller.call();
+        let called = Instant::now();
+        while called.elapsed() < pause {
+            std::hint::spin_loop();
+        }
+    }
+    let taken = taken.lock().expect("held shortly");
+    let short = taken.windows(2).filter(|pair| pair[1] - pair[0] < PACE / 2).count();
+    // A thread that the system holds up just before it looks at the clock seems to be early the next time.
+    assert!(taken.len() > 10 && short < taken.len() / 8, "{short} of {} too early", taken.len());
+}
