@@ -201,9 +201,9 @@ fn complain(message: &str) {
     }
 }
 
-/// Runs `work` to its end on an async runtime with one thread for each core.
+/// Runs `work` to its end on an async runtime.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    block_on_threads(thread::available_parallelism().unwrap_or(NonZeroUsize::MIN), work)
+    block_on_by(&mut tokio::runtime::Builder::new_multi_thread(), work)
 }
 
 /// Runs `work` to its end on an async runtime with so many threads.
@@ -211,8 +211,14 @@ fn block_on_threads<T>(
     threads: NonZeroUsize,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.worker_threads(threads.get()).enable_all().build();
+    block_on_by(tokio::runtime::Builder::new_multi_thread().worker_threads(threads.get()), work)
+}
+
+fn block_on_by<T>(
+    builder: &mut tokio::runtime::Builder,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))?;
     let result = runtime.block_on(work);
     // What still runs by then is a thread that nobody waits for.

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -53,7 +54,8 @@ pub(super) fn run(args: &Args, logging: Logging) -> Result<(), Failure> {
     super::block_on_threads(config.worker_threads, async {
         let signals = Signals::new().map_err(|error| Failure::Failed(format!("no signals: {error}")))?;
         let door = Door::open(config.http.listen, None).await.map_err(failed)?;
-        let mut running = Running { file: &args.config, logging, log: &mut log, signals };
+        let threads = config.worker_threads;
+        let mut running = Running { file: &args.config, logging, log: &mut log, signals, threads };
         running.bridge(Plan { config, door }).await
     })
 }
@@ -108,6 +110,8 @@ struct Running<'a> {
     logging: Logging,
     log: &'a mut logging::Log,
     signals: Signals,
+    /// As many as carry messages from the start on.
+    threads: NonZeroUsize,
 }
 
 impl Running<'_> {
@@ -143,6 +147,7 @@ impl Running<'_> {
             version = env!("CARGO_PKG_VERSION"),
             servers = config.servers.len(),
             buses = config.buses.iter().map(|bus| bus.name).collect::<Vec<_>>().join(","),
+            worker_threads = self.threads,
             "amibus runs"
         );
         let mut next = self.told(plan).await;
@@ -192,12 +197,9 @@ impl Running<'_> {
         if before.log.format != now.log.format {
             warn!("log.format changed and is not taken before the next start");
         }
-        if before.worker_threads != now.worker_threads {
+        if now.worker_threads != self.threads {
             let next = now.worker_threads;
-            info!(
-                next,
-                "other worker_threads, given or by servers, buses and cores, are taken at the next start"
-            );
+            info!(next, "worker_threads, given or by servers, buses and cores, is taken at the next start");
         }
     }
 }

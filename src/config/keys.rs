@@ -108,10 +108,10 @@ pub const TOP: &[Key] = &[
     Key::optional(
         "worker_threads",
         KeyKind::Integer { min: 1, max: 1_024 },
-        "How many threads carry messages between the servers and the buses; the log and librdkafka have some of their own. \
-         Left out: half as many as there are cores, but not more than there are pairs of a server and a bus. One carries \
-         over 100,000 events a second; each further one costs processor time at lower rates, since it is woken for little. \
-         Not taken anew on SIGHUP.",
+        "How many threads carry messages between the servers and the buses; the log, the journal and some buses have \
+         others. Left out: half as many as there are cores, but at most as many as there are pairs of a server and a \
+         bus, and at least one. One carries over 100,000 events a second to one bus; each further one costs processor \
+         time at lower rates, since it is woken for little. Not taken anew on SIGHUP.",
     ),
 ];
 
