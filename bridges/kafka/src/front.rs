@@ -36,6 +36,7 @@ use rdkafka::{
     message::Message as _,
     producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig},
 };
+use tokio::sync::OnceCell;
 
 use crate::{
     asked::Asked, clients, faults, health::Listener, record, reports::Reports, settings::Settings,
@@ -94,7 +95,7 @@ impl ProducerContext for Context {
 pub(crate) enum Halt {
     /// The producer's queue is full.
     Full,
-    /// The producer is retired.
+    /// The producer is retired, or just being so.
     Retired,
     /// The next record is refused on our side.
     Refused(Fault),
@@ -112,6 +113,8 @@ pub(crate) struct Generation {
     idle: Asked<Context>,
     failed: Arc<AtomicU64>,
     retired: RwLock<bool>,
+    /// The one who retires it; all others wait for that.
+    retiring: OnceCell<()>,
     single: bool,
 }
 
@@ -121,7 +124,7 @@ impl Generation {
         let config = clients::front(settings, single);
         let client = || Asked::new(&config, Context { listener: listener.clone(), failed: failed.clone() });
         let (busy, idle) = (client()?, client()?);
-        Ok(Self { busy, idle, failed, retired: RwLock::new(false), single })
+        Ok(Self { busy, idle, failed, retired: RwLock::new(false), retiring: OnceCell::new(), single })
     }
 
     /// The client for the messages of that kind.
@@ -281,8 +284,10 @@ impl Front {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
             current.take_if(|current| Arc::ptr_eq(current, generation));
         }
-        let generation = generation.clone();
-        let _ = tokio::task::spawn_blocking(move || generation.retire()).await;
+        // One thread is enough, however many lanes wait and however long it takes.
+        let retires = generation.clone();
+        let ended = async || drop(tokio::task::spawn_blocking(move || retires.retire()).await);
+        generation.retiring.get_or_init(ended).await;
     }
 
     /// Delivers what is queued within `limit`, and ends. Answers how many records could not be delivered.
@@ -322,12 +327,36 @@ mod tests {
 
     use super::*;
 
-    fn generation() -> Generation {
+    fn front() -> Front {
         let values = Values::default().with("brokers", Value::Text("127.0.0.1:1".into()));
         let context = amibus_contract::Context { prefix: "ami".into(), ..Default::default() };
         let settings = Settings::new(&values, &context).unwrap_or_else(|problems| panic!("{problems:?}"));
-        let health = Arc::new(crate::health::Health::default());
-        Generation::new(&settings, Listener(health), false).unwrap_or_else(|fault| panic!("{fault}"))
+        Front::new(Arc::new(settings), Listener(Arc::new(crate::health::Health::default())))
+    }
+
+    fn generation() -> Arc<Generation> {
+        front().lease().unwrap_or_else(|fault| panic!("{fault}"))
+    }
+
+    /// The threads that block serve all buses and the log: lanes that wait for one retirement need one of them.
+    #[test]
+    fn a_retirement_that_hangs_leaves_threads_to_others() {
+        const LANES: usize = 16;
+        let (front, builder) = (front(), &mut tokio::runtime::Builder::new_current_thread());
+        let runtime = builder.enable_time().max_blocking_threads(2).build().expect("a runtime");
+        let generation = front.lease().unwrap_or_else(|fault| panic!("{fault}"));
+        let hangs = generation.retired.write().expect("nobody panicked");
+        let other = runtime.block_on(async {
+            let mut lanes: Vec<_> = (0..LANES).map(|_| Box::pin(front.retire(&generation))).collect();
+            for lane in &mut lanes {
+                assert!(futures_util::poll!(lane).is_pending());
+            }
+            tokio::time::timeout(Duration::from_secs(10), tokio::task::spawn_blocking(|| 7)).await
+        });
+        drop(hangs);
+        assert_eq!(other.ok().and_then(Result::ok), Some(7));
+        runtime.block_on(front.retire(&generation));
+        assert!(*generation.retired.read().expect("nobody panicked"));
     }
 
     /// A sender that waited for it would hold up everything else that its thread carries.
@@ -339,7 +368,7 @@ mod tests {
         let hangs = generation.retired.write().expect("nobody panicked");
         std::thread::scope(|scope| {
             let (told, answer) = std::sync::mpsc::channel();
-            let (generation, reports) = (&generation, &reports);
+            let (generation, reports) = (&*generation, &reports);
             scope.spawn(move || {
                 let (taken, halt) = generation.send(&[], 0, reports);
                 let _ = told.send((taken, matches!(halt, Some(Halt::Retired))));

@@ -116,8 +116,10 @@ impl KafkaOutlet {
         let in_time = timeout_at(deadline, reports.wait(Wanted::ReportsOrFailure(sent))).await.is_ok();
         if in_time && !reports.failed() {
             self.in_doubt = None;
-            self.hub.health.stored();
-            self.hub.front.stored(&generation, sent);
+            if sent > 0 {
+                self.hub.health.stored();
+                self.hub.front.stored(&generation, sent);
+            }
             return match halt {
                 None => Try::Whole,
                 Some(Halt::Refused(fault)) => part(sent, Some(sent), fault),
