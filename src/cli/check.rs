@@ -59,7 +59,7 @@ fn understood(config: &Config) -> Result<(), Failure> {
     }
     let held = units::show_size(config.spool.max_bytes);
     say(&format!("held       up to {held} of each server's events on disk, for buses that are away"))?;
-    say(&format!("threads    {} carry messages (worker_threads)", config.worker_threads))?;
+    say(&format!("threads    {} for messages (worker_threads)", config.worker_threads))?;
     match config.http.listen {
         Some(address) => say(&format!("http       http://{address}/ready /live /metrics /version"))?,
         None => say("http       nothing listens (http.listen)")?,

@@ -110,7 +110,7 @@ pub const TOP: &[Key] = &[
         KeyKind::Integer { min: 1, max: 1_024 },
         "How many threads carry messages between the servers and the buses; the log, the journal and some buses have \
          others. Left out: half as many as there are cores, but at most as many as there are pairs of a server and a \
-         bus, and at least one. One carries over 100,000 events a second to one bus; each further one costs processor \
+         bus, and at least one. One carries over 100,000 events a second, if the bus does; each further one costs processor \
          time at lower rates, since it is woken for little. Not taken anew on SIGHUP.",
     ),
 ];
