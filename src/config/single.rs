@@ -145,7 +145,7 @@ pub(super) fn worker_threads(top: &Section, lanes: usize) -> NonZeroUsize {
 }
 
 /// The runtime wakes one thread more than it needs for each wake from outside, while it has one: at 10,000 events a
-/// second that is a third of what amibus takes. And most run beside a PBX, which needs its cores itself.
+/// second to NATS that is a sixth to a third of what amibus takes. And most run beside a PBX, which needs its cores itself.
 fn workers_for(lanes: usize, cores: NonZeroUsize) -> NonZeroUsize {
     NonZeroUsize::new(lanes.min(cores.get() / 2)).unwrap_or(NonZeroUsize::MIN)
 }
